@@ -1,0 +1,1 @@
+"""What the project speaks of, without IO and without a clock. Standard library only."""

@@ -1,0 +1,96 @@
+"""Everything that gsd-tasks raises on purpose.
+
+    GsdError
+    ├── UsageError              the request itself is wrong: nothing was written
+    │   ├── InvalidValue        one field of it has no valid value
+    │   ├── NoSuchSession       an id, or the start of one, that no session has
+    │   ├── AmbiguousId         the start of more than one session's id
+    │   ├── KeyReused           an idempotency key that belongs to another session
+    │   └── NotAllowed          the session's state forbids it
+    ├── Unavailable             a server that is needed does not answer
+    │   ├── DatabaseUnavailable
+    │   └── BrokerUnavailable
+    ├── ConfigurationError      this installation cannot work as it is set up
+    │   └── SchemaMismatch      the database is newer or older than this code
+    └── Fenced                  somebody else holds the session now: write nothing more
+
+Each message says what is wrong and what to do, in one line. What an error is worth as an exit code is decided in one
+place, `gsd_tasks.cli.exits`.
+"""
+
+from __future__ import annotations
+
+
+class GsdError(Exception):
+    """Root of the tree; never raised itself."""
+
+
+class UsageError(GsdError):
+    """The request is wrong as it stands; repeating it does not help."""
+
+
+class InvalidValue(UsageError):
+    """`field` was given a value that cannot be used."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class NoSuchSession(UsageError):
+    """No session has this id, or an id that starts so."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"no session {wanted!r}: see `gsd-tasks ps` for those there are")
+        self.wanted = wanted
+
+
+class AmbiguousId(UsageError):
+    """More than one session's id starts so."""
+
+    def __init__(self, prefix: str, candidates: tuple[str, ...]) -> None:
+        super().__init__(f"{prefix!r} is the start of several ids ({', '.join(candidates)}): give more of it")
+        self.prefix = prefix
+        self.candidates = candidates
+
+
+class KeyReused(UsageError):
+    """The idempotency key was used before, for a session with another content."""
+
+    def __init__(self, key: str, session_id: str) -> None:
+        super().__init__(f"key {key!r} belongs to session {session_id}, which is not the same job: use another key")
+        self.key = key
+        self.session_id = session_id
+
+
+class NotAllowed(UsageError):
+    """The session's present state forbids what was asked."""
+
+    def __init__(self, session_id: str, problem: str) -> None:
+        super().__init__(f"session {session_id}: {problem}")
+        self.session_id = session_id
+
+
+class Unavailable(GsdError):
+    """A server does not answer. Nothing says that the request was carried out, nor that it was not."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres cannot be reached or broke the connection off."""
+
+
+class BrokerUnavailable(Unavailable):
+    """Redis cannot be reached."""
+
+
+class ConfigurationError(GsdError):
+    """A setting is missing or contradicts another, or something that must be installed is not."""
+
+
+class SchemaMismatch(ConfigurationError):
+    """The database's schema is not the one that this version of the code works with."""
+
+
+class Fenced(GsdError):
+    """The lease is no longer ours: another holder, attempt or state. Whoever sees this writes nothing more."""

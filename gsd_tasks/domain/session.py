@@ -1,0 +1,210 @@
+"""A session and what belongs to it, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, NewType
+from uuid import UUID
+
+from gsd_tasks.domain.state import Reason, Status, Wanted
+
+SessionId = NewType("SessionId", UUID)
+WorkerId = NewType("WorkerId", UUID)
+Holder = NewType("Holder", UUID)
+
+DEFAULT_QUEUE: Final = "sessions"
+DEFAULT_PRIORITY: Final = 5
+HIGHEST_PRIORITY: Final = 0
+LOWEST_PRIORITY: Final = 9
+SLOTS: Final = 3
+REDACTED: Final = "***"
+
+
+class Kind(StrEnum):
+    """What a session runs."""
+
+    CLAUDE = "claude"
+    COMMAND = "command"
+
+
+class Stream(StrEnum):
+    """Which of the child's two pipes a piece came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class OnLost(StrEnum):
+    """What becomes of a session whose worker or host stops under it."""
+
+    REQUEUE = "requeue"
+    FAIL = "fail"
+
+
+class PermissionMode(StrEnum):
+    """The claude CLI's `--permission-mode`."""
+
+    ACCEPT_EDITS = "acceptEdits"
+    BYPASS = "bypassPermissions"
+    DEFAULT = "default"
+    DONT_ASK = "dontAsk"
+    PLAN = "plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on one attempt; the shim enforces them. A time while the child is frozen does not count."""
+
+    timeout_s: float = 2 * 60 * 60
+    idle_timeout_s: float = 30 * 60
+    max_output_bytes: int = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaudeOptions:
+    """What is passed on to the claude CLI; None leaves the choice to the CLI."""
+
+    model: str | None = None
+    max_turns: int | None = 200
+    allowed_tools: tuple[str, ...] = ()
+    permission_mode: PermissionMode = PermissionMode.ACCEPT_EDITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request to run something: exactly one of `prompt` and `command`. Validated by `domain.submission.validate`."""
+
+    prompt: str | None = None
+    command: tuple[str, ...] | None = None
+    working_dir: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
+    thread: str | None = None
+    parent_id: SessionId | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    limits: Limits = field(default_factory=Limits)
+    claude: ClaudeOptions = field(default_factory=ClaudeOptions)
+    on_lost: OnLost | None = None
+    key: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.COMMAND if self.command is not None else Kind.CLAUDE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session as Postgres has it. Times are UTC; `env` values read back as `***`.
+
+    `seq` is the number of output rows committed so far. `slot` and `worker` are those of the running attempt, or of the
+    last one. `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like.
+    """
+
+    id: SessionId
+    kind: Kind
+    status: Status
+    wanted: Wanted | None
+    reason: Reason
+    detail: str | None
+    name: str | None
+    thread: str | None
+    parent_id: SessionId | None
+    queue: str
+    priority: int
+    key: str | None
+    prompt: str | None
+    command: tuple[str, ...] | None
+    working_dir: str
+    env: Mapping[str, str]
+    context: Mapping[str, Any]
+    limits: Limits
+    claude: ClaudeOptions
+    on_lost: OnLost
+    attempt: int
+    seq: int
+    worker: str | None
+    slot: int | None
+    exit_code: int | None
+    exit_signal: int | None
+    result: Mapping[str, Any] | None
+    created_at: datetime
+    run_at: datetime | None
+    expires_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """A piece of what the child wrote: a line, or at most 1 MiB of a longer one.
+
+    `data` is its text; bytes that are no valid UTF-8, or hold a NUL, stand in `raw` instead. `eol` says whether a newline
+    followed (it is in neither).
+    """
+
+    session_id: SessionId
+    seq: int
+    attempt: int
+    stream: Stream
+    written_at: datetime
+    data: str | None
+    raw: bytes | None
+    eol: bool
+
+    def as_bytes(self) -> bytes:
+        """Exactly what the child wrote, the newline included."""
+        body = self.raw if self.raw is not None else (self.data or "").encode()
+        return body + b"\n" if self.eol else body
+
+    def as_text(self) -> str:
+        """For a person: undecodable bytes as U+FFFD, no newline. Control characters are still in it."""
+        return self.data if self.data is not None else (self.raw or b"").decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One transition. `cursor` goes on from it (`Client.listen(after=)`)."""
+
+    cursor: str
+    session_id: SessionId
+    from_status: Status | None
+    to_status: Status
+    attempt: int
+    worker: str | None
+    reason: Reason
+    detail: str | None
+    at: datetime
+
+
+class WorkerStatus(StrEnum):
+    """A worker's life as the cluster sees it."""
+
+    ALIVE = "alive"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One life of one worker node. `busy` maps a slot to the session in it."""
+
+    id: WorkerId
+    name: str
+    host_id: str
+    boot_id: str
+    pid: int
+    version: str
+    status: WorkerStatus
+    queues: tuple[str, ...]
+    slots: int
+    containment: str
+    busy: Mapping[int, SessionId]
+    started_at: datetime
+    seen_at: datetime

@@ -1,0 +1,1 @@
+"""The child, and no database: its shim, its spool, its containment."""

@@ -1,0 +1,99 @@
+"""Every setting, its unit and its default, in one place. `GSD_` variables, or files in `GSD_SECRETS_DIR`.
+
+The two server addresses have no default: `resolve` takes them from the environment, or from a running `gsd-tasks up` of
+this user (`local.state_dir`).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.session import DEFAULT_QUEUE
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def default_state_dir() -> Path:
+    """Where `up` keeps its data, and a worker its spools, unless `GSD_STATE_DIR` says otherwise."""
+    return Path(platformdirs.user_state_dir("gsd-tasks"))
+
+
+class Settings(BaseSettings):
+    """What an installation is set up with. Times are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="GSD_", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = Field(None, description="Postgres 15 or newer, postgresql://user:password@host/name")
+    redis_url: SecretStr | None = Field(None, description="Redis 6 or newer, or Valkey: redis://:password@host:6379/0")
+    state_dir: Path = Field(default_factory=default_state_dir, description="data of `up`, and the spools of workers")
+    queues: Names = Field((DEFAULT_QUEUE,), description="the queues a worker takes sessions from, comma-separated")
+    maintenance_queue: str = Field("maint", description="the queue of the maintenance process")
+    workspace_roots: Names = Field(
+        (), description="folders under which sessions may work, separated by ':'; a worker needs it, `up` allows any"
+    )
+    claude_bin: Path | None = Field(None, description="the claude binary; else PATH, else the claude-agent-sdk package")
+    child_env: Names = Field(
+        ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ"),
+        description="names (or patterns) of the worker's variables that every child gets, comma-separated",
+    )
+    claude_env: Names = Field(
+        ("ANTHROPIC_*", "CLAUDE_CODE_OAUTH_TOKEN"),
+        description="names (or patterns) of the worker's variables that a Claude child gets besides, comma-separated",
+    )
+    lease_s: float = Field(30, gt=0, description="how long a holder's right to run lasts without renewal")
+    heartbeat_s: float = Field(5, gt=0, description="how often it is renewed")
+    freeze_bound_s: float = Field(600, gt=0, description="how long a frozen child waits for its lease before it is ended")
+    grace_s: float = Field(5, ge=0, description="between interrupt, TERM and KILL of a child that is to end")
+    drain_s: float = Field(0, ge=0, description="how long a stopping worker lets its sessions finish")
+    republish_s: float = Field(10, gt=0, description="how often lost messages are looked for, and due sessions published")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_json: bool = Field(False, description="one JSON object a line instead of text")
+
+    @field_validator("queues", "child_env", "claude_env", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("workspace_roots", mode="before")
+    @classmethod
+    def _colon_separated(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @property
+    def spool_dir(self) -> Path:
+        """One folder per attempt, on a local disk."""
+        return self.state_dir / "spool"
+
+    @property
+    def private_dir(self) -> Path:
+        """Per-session config and temp folders of the children."""
+        return self.state_dir / "sessions"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings, read once.
+
+    Raises:
+        ConfigurationError: a value that cannot be used, named.
+    """
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """Read the environment, and the files of `GSD_SECRETS_DIR` if it is set, afresh."""
+    secrets_dir = os.environ.get("GSD_SECRETS_DIR")
+    try:
+        return Settings(_secrets_dir=secrets_dir)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "GSD_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']}") from error

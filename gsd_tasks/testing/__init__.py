@@ -1,0 +1,1 @@
+"""Tools for testing against the real claude CLI without the real API."""
