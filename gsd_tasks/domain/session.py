@@ -170,9 +170,9 @@ class OutputRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One transition. `cursor` goes on from it (`Client.listen(after=)`)."""
+    """One transition of one session."""
 
-    cursor: str
+    id: int
     session_id: SessionId
     from_status: Status | None
     to_status: Status

@@ -1,1 +1,7 @@
-"""Postgres, and nothing else."""
+"""Postgres, and nothing else: tables, statements, migrations."""
+
+from gsd_tasks.store.database import Database
+from gsd_tasks.store.schema import migrate
+from gsd_tasks.store.transitions import Claim
+
+__all__ = ["Claim", "Database", "migrate"]

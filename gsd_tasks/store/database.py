@@ -1,0 +1,98 @@
+"""Connections to Postgres, one statement a transaction.
+
+Every connection is in autocommit mode, and every change is one statement: nothing is locked until the whole of it has
+arrived, so a process that is stopped or cut off in the middle of sending holds no lock that another one waits for.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError as PoolTimeout
+
+from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+# A peer that is gone without a word is noticed within some 25 s, an unanswered send within 15 s: less than a lease.
+SOCKET: Final[dict[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
+class Database:
+    """A pool of autocommit connections, safe to share among threads. Connects on first use."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        self._engine = _engine(url, connections)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for a few statements.
+
+        Raises:
+            DatabaseUnavailable: it could not be had, or broke; what was under way may or may not have happened.
+        """
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise DatabaseUnavailable(_in_one_line(error)) from error
+        except DBAPIError as error:
+            # The server's own goodbye ("terminating connection due to administrator command") has a class of its own.
+            if error.connection_invalidated:
+                raise DatabaseUnavailable(_in_one_line(error)) from error
+            raise
+
+    @property
+    def engine(self) -> Engine:
+        """For migrations and tests."""
+        return self._engine
+
+    def close(self) -> None:
+        """Give every connection back to the server."""
+        self._engine.dispose()
+
+
+def _engine(url: str, connections: int) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError("GSD_DATABASE_URL: is no address like postgresql://user:password@host/name") from error
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(f"GSD_DATABASE_URL: {parsed.get_backend_name()!r} is not postgresql")
+    engine = create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        isolation_level="AUTOCOMMIT",
+        pool_pre_ping=True,
+        pool_size=connections,
+        max_overflow=5,
+        pool_timeout=10,
+        # Nothing is ever open when a connection comes back, so nothing needs to be rolled back.
+        pool_reset_on_return=None,
+        connect_args=SOCKET | {"application_name": "gsd-tasks"},
+    )
+    event.listen(engine, "connect", _prepare)
+    return engine
+
+
+def _prepare(dbapi_connection: Any, _record: object) -> None:
+    # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
+    dbapi_connection.prepare_threshold = 2
+
+
+def _in_one_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return f"the database does not answer: {first}"

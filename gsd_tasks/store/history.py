@@ -1,0 +1,99 @@
+"""Reading what happened: of one session, and of all of them by a cursor that misses nothing.
+
+Transactions commit in another order than they number their rows, so "greater than the last id" would pass over a row that
+becomes visible late. A reader therefore takes windows of transaction ids: everything below the oldest transaction that is
+still under way is settled for good. Within a window the order is that of the ids, which is right for each session: a later
+transition waited for the earlier one's row lock before it drew its id.
+
+A cursor is `low.high.id`: the window being read, and the last row of it that was seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Text, cast, func, literal, select
+
+from gsd_tasks.domain.errors import InvalidValue
+from gsd_tasks.domain.session import HistoryEntry, SessionId
+from gsd_tasks.store.rows import to_history
+from gsd_tasks.store.tables import Xid8, session_history, workers
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Select
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the history of all sessions."""
+
+    low: int
+    high: int
+    last_id: int
+
+    def __str__(self) -> str:
+        return f"{self.low}.{self.high}.{self.last_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The cursor that `str` gave. Raises `InvalidValue` for anything else."""
+        parts = text.split(".")
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):  # noqa: PLR2004
+            raise InvalidValue("after", f"{text!r} is no cursor")
+        return cls(*map(int, parts))
+
+
+def of_session(connection: Connection, session_id: SessionId) -> list[HistoryEntry]:
+    """Every transition of one session, in order."""
+    rows = _view().where(session_history.c.session_id == session_id).order_by(session_history.c.id)
+    return [to_history(row) for row in connection.execute(rows).mappings()]
+
+
+def now(connection: Connection) -> Cursor:
+    """Where the history stands: what is read after it includes everything that happens from here on."""
+    horizon = _horizon(connection)
+    return Cursor(horizon, horizon, 0)
+
+
+def read(connection: Connection, after: Cursor, *, limit: int) -> tuple[list[tuple[Cursor, HistoryEntry]], Cursor]:
+    """At most `limit` transitions after a cursor, each with its own cursor, and the cursor to go on from."""
+    entries = _window(connection, after, limit)
+    if len(entries) == limit:
+        return entries, entries[-1][0]
+    following = Cursor(after.high, max(after.high, _horizon(connection)), 0)
+    entries += _window(connection, following, limit - len(entries))
+    return entries, entries[-1][0] if len(entries) == limit else Cursor(following.high, following.high, 0)
+
+
+def _window(connection: Connection, window: Cursor, limit: int) -> list[tuple[Cursor, HistoryEntry]]:
+    if window.low >= window.high:
+        return []
+    rows = (
+        _view()
+        .where(
+            session_history.c.xid >= _xid(window.low),
+            session_history.c.xid < _xid(window.high),
+            session_history.c.id > window.last_id,
+        )
+        .order_by(session_history.c.id)
+        .limit(limit)
+    )
+    found = map(to_history, connection.execute(rows).mappings())
+    return [(Cursor(window.low, window.high, entry.id), entry) for entry in found]
+
+
+def _horizon(connection: Connection) -> int:
+    oldest = func.pg_snapshot_xmin(func.pg_current_snapshot())
+    return int(connection.execute(select(cast(oldest, Text))).scalar_one())
+
+
+def _xid(number: int) -> ColumnElement[str]:
+    return cast(literal(str(number), Text), Xid8)
+
+
+def _view() -> Select[Any]:
+    name = workers.c.name.label("worker")
+    return select(session_history, name).join_from(
+        session_history, workers, workers.c.id == session_history.c.worker_id, isouter=True
+    )

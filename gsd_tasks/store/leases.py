@@ -1,0 +1,86 @@
+"""The holder's right to run: renewing it, and what has been committed under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, and_, func, select, update
+
+from gsd_tasks.domain.state import Wanted
+from gsd_tasks.store.tables import attempts, leases, sessions
+from gsd_tasks.store.transitions import NOW, Claim
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The lease is ours for another term; `wanted` is what people want of the session."""
+
+    wanted: Wanted | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What Postgres has of an attempt: rows up to `last_seq`, and how many bytes of each stream they stand for."""
+
+    last_seq: int
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | None:
+    """Another term from now on; allowed after expiry as long as nobody has taken the lease. None: it is not ours."""
+    wanted = select(sessions.c.wanted).where(sessions.c.id == leases.c.session_id).scalar_subquery()
+    statement = (
+        update(leases)
+        .where(holds(claim))
+        .values(renewals=leases.c.renewals + 1, expires_at=NOW + func.make_interval(0, 0, 0, 0, 0, 0, lease_s))
+        .returning(wanted.label("wanted"))
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return Renewed(Wanted(row.wanted) if row.wanted else None)
+
+
+def progress(connection: Connection, claim: Claim) -> Progress | None:
+    """What is committed. None: the lease is not ours."""
+    columns = (leases.c.last_seq, leases.c.stdout_bytes, leases.c.stderr_bytes)
+    row = connection.execute(select(*columns).where(holds(claim))).one_or_none()
+    return None if row is None else Progress(*row)
+
+
+def mark_launching(connection: Connection, claim: Claim) -> bool:
+    """From here on a child may exist. False: the lease is not ours, launch nothing."""
+    statement = (
+        update(attempts)
+        .where(
+            attempts.c.session_id == claim.session.id,
+            attempts.c.attempt == claim.attempt,
+            select(leases.c.session_id).where(holds(claim)).exists(),
+        )
+        .values(launching_at=NOW)
+        .returning(attempts.c.attempt)
+    )
+    return connection.execute(statement).first() is not None
+
+
+def was_settled_by(connection: Connection, claim: Claim) -> bool:
+    """Whether this very claim was settled: the answer to a settlement whose outcome stayed unknown."""
+    statement = select(attempts.c.ended_at).where(
+        attempts.c.session_id == claim.session.id,
+        attempts.c.attempt == claim.attempt,
+        attempts.c.holder == claim.holder,
+        attempts.c.ended_at.is_not(None),
+    )
+    return connection.execute(statement).first() is not None
+
+
+def holds(claim: Claim) -> ColumnElement[bool]:
+    """The guard of every write: this attempt, this holder."""
+    return and_(
+        leases.c.session_id == claim.session.id, leases.c.attempt == claim.attempt, leases.c.holder == claim.holder
+    )

@@ -1,0 +1,61 @@
+"""The table of workers: one row a life of one worker node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, func, insert, select, update
+
+from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
+from gsd_tasks.store.rows import utc
+from gsd_tasks.store.tables import leases, workers
+from gsd_tasks.store.transitions import NOW
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def register(connection: Connection, worker: Worker) -> None:
+    """A worker begins its life."""
+    columns = ("id", "name", "host_id", "boot_id", "pid", "version", "status", "slots", "containment")
+    values = {name: getattr(worker, name) for name in columns}
+    connection.execute(insert(workers).values(**values, queues=list(worker.queues)))
+
+
+def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> None:
+    """It lives, and stands so."""
+    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status))
+
+
+def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -> list[Worker]:
+    """The newest lives first, with the sessions in their slots. One that has been silent for so long counts as stopped."""
+    silent = workers.c.seen_at < NOW - func.make_interval(0, 0, 0, 0, 0, 0, silent_after_s)
+    status = case((silent, WorkerStatus.STOPPED.value), else_=workers.c.status).label("status")
+    columns = [column for column in workers.c if column.name != "status"]
+    newest = select(*columns, status).order_by(workers.c.started_at.desc()).limit(limit)
+    busy = _busy(connection)
+    return [
+        Worker(
+            id=row["id"],
+            name=row["name"],
+            host_id=row["host_id"],
+            boot_id=row["boot_id"],
+            pid=row["pid"],
+            version=row["version"],
+            status=WorkerStatus(row["status"]),
+            queues=tuple(row["queues"]),
+            slots=row["slots"],
+            containment=row["containment"],
+            busy=busy.get(row["id"], {}),
+            started_at=utc(row["started_at"]),
+            seen_at=utc(row["seen_at"]),
+        )
+        for row in connection.execute(newest).mappings()
+    ]
+
+
+def _busy(connection: Connection) -> dict[WorkerId, dict[int, SessionId]]:
+    busy: dict[WorkerId, dict[int, SessionId]] = {}
+    for row in connection.execute(select(leases.c.worker_id, leases.c.slot, leases.c.session_id)):
+        busy.setdefault(row.worker_id, {})[row.slot] = row.session_id
+    return busy

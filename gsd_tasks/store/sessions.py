@@ -1,0 +1,121 @@
+"""Reading sessions, and the changes of one that are no change of its status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Text, delete, func, select, update
+
+from gsd_tasks.domain.session import Session, SessionId
+from gsd_tasks.domain.state import FINAL, Status, Wanted
+from gsd_tasks.store.rows import to_session
+from gsd_tasks.store.tables import leases, session_outputs, sessions, workers
+from gsd_tasks.store.transitions import CLAIMABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection, Select
+
+LONGEST_PREFIX = 32
+
+
+def _view() -> Select[Any]:
+    """A session with what stands elsewhere while it runs: its last row is counted in the lease."""
+    last_seq = func.coalesce(leases.c.last_seq, sessions.c.last_seq).label("last_seq")
+    columns = [column for column in sessions.c if column.name not in {"last_seq", "digest"}]
+    return (
+        select(*columns, last_seq, workers.c.name.label("worker"))
+        .join_from(sessions, leases, leases.c.session_id == sessions.c.id, isouter=True)
+        .join(workers, workers.c.id == sessions.c.worker_id, isouter=True)
+    )
+
+
+def get(connection: Connection, session_id: SessionId) -> Session | None:
+    """One session."""
+    row = connection.execute(_view().where(sessions.c.id == session_id)).mappings().one_or_none()
+    return None if row is None else to_session(row)
+
+
+def by_key(connection: Connection, key: str) -> tuple[SessionId, bytes] | None:
+    """The session that an idempotency key belongs to, and the digest of what it was to do."""
+    row = connection.execute(select(sessions.c.id, sessions.c.digest).where(sessions.c.key == key)).one_or_none()
+    return None if row is None else (SessionId(row.id), bytes(row.digest))
+
+
+def starting_with(connection: Connection, digits: str, *, limit: int) -> list[SessionId]:
+    """Ids whose hexadecimal digits start so, read as a range of the primary key."""
+    low, high = UUID(digits.ljust(LONGEST_PREFIX, "0")), UUID(digits.ljust(LONGEST_PREFIX, "f"))
+    found = select(sessions.c.id).where(sessions.c.id.between(low, high)).order_by(sessions.c.id).limit(limit)
+    return [SessionId(found_id) for found_id in connection.execute(found).scalars()]
+
+
+def listed(
+    connection: Connection,
+    *,
+    statuses: Iterable[Status] = (),
+    thread: str | None = None,
+    parent_id: SessionId | None = None,
+    before: SessionId | None = None,
+    limit: int,
+) -> list[Session]:
+    """The newest first; `before` is the last one of the page before."""
+    view = _view().order_by(sessions.c.id.desc()).limit(limit)
+    if chosen := list(statuses):
+        view = view.where(sessions.c.status.in_(chosen))
+    if thread is not None:
+        view = view.where(sessions.c.thread == thread)
+    if parent_id is not None:
+        view = view.where(sessions.c.parent_id == parent_id)
+    if before is not None:
+        view = view.where(sessions.c.id < before)
+    return [to_session(row) for row in connection.execute(view).mappings()]
+
+
+def want(connection: Connection, session_id: SessionId, wanted: Wanted) -> bool:
+    """Ask the holder of a running session for something. False: it is not running."""
+    statement = (
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.status == Status.RUNNING)
+        .values(wanted=wanted)
+        .returning(sessions.c.id)
+    )
+    return connection.execute(statement).first() is not None
+
+
+def merge_context(connection: Connection, session_id: SessionId, changes: Mapping[str, Any]) -> bool:
+    """Set these keys of the context, leave the others. False: there is no such session."""
+    statement = (
+        update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(context=sessions.c.context.op("||")(dict(changes)))
+        .returning(sessions.c.id)
+    )
+    return connection.execute(statement).first() is not None
+
+
+def delete_ended(connection: Connection, session_id: SessionId) -> bool:
+    """The session with its rows, attempts and history. False: it has not ended, or is not there."""
+    gone = delete(sessions).where(sessions.c.id == session_id, sessions.c.status.in_(FINAL)).returning(sessions.c.id)
+    ended = gone.cte("ended")
+    rows = delete(session_outputs).where(session_outputs.c.session_id == ended.c.id).returning(session_outputs.c.seq)
+    return connection.execute(select(ended.c.id).add_cte(rows.cte("rows"))).first() is not None
+
+
+def count_claimable(connection: Connection) -> int:
+    """How many sessions could be claimed now."""
+    return connection.execute(select(func.count()).select_from(sessions).where(CLAIMABLE)).scalar_one()
+
+
+def claimable(connection: Connection, *, limit: int) -> list[tuple[SessionId, str, int]]:
+    """(id, queue, priority) of sessions that could be claimed now, the first to run first."""
+    columns = (sessions.c.id, sessions.c.queue, sessions.c.priority)
+    found = select(*columns).where(CLAIMABLE).order_by(sessions.c.priority, sessions.c.id).limit(limit)
+    return [(SessionId(row.id), row.queue, row.priority) for row in connection.execute(found)]
+
+
+def queues(connection: Connection) -> list[str]:
+    """The queues that have sessions waiting."""
+    waiting = select(sessions.c.queue.cast(Text)).where(sessions.c.status == Status.QUEUED).distinct()
+    return list(connection.execute(waiting).scalars())

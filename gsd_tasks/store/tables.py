@@ -1,0 +1,224 @@
+"""The tables. The migrations build them; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.types import UserDefinedType
+
+from gsd_tasks.domain.session import Kind, OnLost, Stream, WorkerStatus
+from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Xid8(UserDefinedType[str]):
+    """Postgres's 64-bit transaction id; it travels as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+def _among(column: str, values: Iterable[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+MOMENT = TIMESTAMP(timezone=True)
+FINAL_LIST = ", ".join(repr(status.value) for status in sorted(FINAL))
+
+metadata = MetaData(
+    naming_convention={
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("wanted", Text),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text),
+    Column("name", Text),
+    Column("thread", Text),
+    Column("parent_id", Uuid, ForeignKey("sessions.id", ondelete="SET NULL")),
+    Column("queue", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("key", Text, unique=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("prompt", Text),
+    Column("command", ARRAY(Text)),
+    Column("working_dir", Text, nullable=False),
+    Column("env", JSONB, nullable=False),
+    Column("context", JSONB, nullable=False),
+    Column("claude", JSONB, nullable=False),
+    Column("timeout_s", Double, nullable=False),
+    Column("idle_timeout_s", Double, nullable=False),
+    Column("max_output_bytes", BigInteger, nullable=False),
+    Column("on_lost", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("last_seq", BigInteger, nullable=False, server_default="0"),
+    Column("worker_id", Uuid),
+    Column("slot", SmallInteger),
+    Column("exit_code", Integer),
+    Column("exit_signal", Integer),
+    Column("result", JSONB),
+    Column("created_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    Column("run_at", MOMENT),
+    Column("expires_at", MOMENT),
+    Column("started_at", MOMENT),
+    Column("ended_at", MOMENT),
+    CheckConstraint(_among("kind", Kind), "kind"),
+    CheckConstraint(_among("status", Status), "status"),
+    CheckConstraint(_among("wanted", Wanted), "wanted"),
+    CheckConstraint(_among("reason", Reason), "reason"),
+    CheckConstraint(_among("on_lost", OnLost), "on_lost"),
+    CheckConstraint("priority BETWEEN 0 AND 9", "priority"),
+    CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
+    CheckConstraint("attempt >= 0 AND last_seq >= 0", "counts"),
+    CheckConstraint("(kind = 'command') = (command IS NOT NULL) AND (kind = 'claude') = (prompt IS NOT NULL)", "what"),
+    CheckConstraint("wanted IS NULL OR status = 'running'", "wanted_of_running"),
+    CheckConstraint(f"(status IN ({FINAL_LIST})) = (ended_at IS NOT NULL)", "ended"),
+    CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND slot IS NOT NULL AND attempt > 0)", "held"),
+    # The claim goes by id; this one serves whoever looks for all that can be claimed.
+    Index("ix_sessions_queued", "queue", "priority", "id", postgresql_where=text("status = 'queued'")),
+    Index("ix_sessions_status_id", "status", "id"),
+    Index("ix_sessions_thread_id", "thread", "id", postgresql_where=text("thread IS NOT NULL")),
+    Index("ix_sessions_parent_id_id", "parent_id", "id", postgresql_where=text("parent_id IS NOT NULL")),
+)
+
+# Narrow and half empty, so that renewals, appends and their guard stay heap-only updates. A row lives as long as a holder.
+leases = Table(
+    "leases",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id"), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("holder", Uuid, nullable=False),
+    Column("worker_id", Uuid, nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("stdout_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("renewals", BigInteger, nullable=False, server_default="0"),
+    Column("expires_at", MOMENT, nullable=False),
+    UniqueConstraint("worker_id", "slot"),
+    CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
+    CheckConstraint("last_seq >= 0 AND stdout_bytes >= 0 AND stderr_bytes >= 0", "counts"),
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE")),
+    Column("attempt", Integer),
+    Column("holder", Uuid, nullable=False),
+    Column("worker_id", Uuid, nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("claimed_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    Column("launching_at", MOMENT),
+    Column("ended_at", MOMENT),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("exit_code", Integer),
+    Column("exit_signal", Integer),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger),
+    PrimaryKeyConstraint("session_id", "attempt"),
+    CheckConstraint(_among("reason", Reason), "reason"),
+    CheckConstraint("attempt > 0", "attempt"),
+    CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
+    CheckConstraint("(ended_at IS NULL) = (reason IS NULL)", "ended"),
+)
+
+# No foreign key: it halves the rate of insertion. `sessions.delete` removes a session's rows with it.
+session_outputs = Table(
+    "session_outputs",
+    metadata,
+    Column("session_id", Uuid),
+    Column("seq", BigInteger, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("written_at", MOMENT, nullable=False),
+    Column("data", Text),
+    Column("raw", LargeBinary),
+    Column("eol", Boolean, nullable=False),
+    PrimaryKeyConstraint("session_id", "seq"),
+    CheckConstraint(_among("stream", Stream), "stream"),
+    CheckConstraint("seq > 0", "seq"),
+    CheckConstraint("(data IS NULL) <> (raw IS NULL)", "data_or_raw"),
+)
+
+# `xid` orders what concurrent transactions wrote by what a reader may already rely on (`store.history`).
+session_history = Table(
+    "session_history",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("xid", Xid8, nullable=False, server_default=func.pg_current_xact_id()),
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker_id", Uuid),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_among("from_status", Status), "from_status"),
+    CheckConstraint(_among("to_status", Status), "to_status"),
+    CheckConstraint(_among("reason", Reason), "reason"),
+    Index("ix_session_history_session_id_id", "session_id", "id"),
+    Index("ix_session_history_xid_id", "xid", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host_id", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("slots", SmallInteger, nullable=False),
+    Column("containment", Text, nullable=False),
+    Column("started_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    Column("seen_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_among("status", WorkerStatus), "status"),
+    CheckConstraint("slots BETWEEN 1 AND 3", "slots"),
+    postgresql_with={"fillfactor": 50},
+)

@@ -1,0 +1,243 @@
+"""Every change of a session's status: one function each, one statement each, its guard and its history row inside.
+
+Nothing else writes `sessions.status`. Each statement has the same form:
+
+    before   the row (and its lease, where somebody must hold it), locked, if the guard holds
+    moved    that row, updated
+    ...      the lease and the attempt that belong to it
+    history  what happened, in the same transaction
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, func, insert, literal, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from gsd_tasks.domain.session import Holder, Session, SessionId, Submission, WorkerId
+from gsd_tasks.domain.state import FINAL, Reason, Status
+from gsd_tasks.store.rows import from_submission, to_session
+from gsd_tasks.store.tables import MOMENT, attempts, leases, session_history, sessions, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import CTE, ColumnElement, Connection
+
+    from gsd_tasks.domain.policy import Verdict
+
+NOW = func.clock_timestamp(type_=MOMENT)
+
+#: What may run now. The claim and the re-publisher share it, so that neither waits for what the other refuses.
+CLAIMABLE: ColumnElement[bool] = and_(
+    sessions.c.status == Status.QUEUED,
+    or_(sessions.c.run_at.is_(None), sessions.c.run_at <= NOW),
+    or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > NOW),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run a session, as every later write must prove it."""
+
+    session: Session
+    attempt: int
+    holder: Holder
+    worker_id: WorkerId
+    slot: int
+
+
+def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:
+    """(new) -> queued. None, and nothing written, when the idempotency key has a session already."""
+    born = (
+        upsert(sessions)
+        .values(id=session_id, status=Status.QUEUED, reason=Reason.ENQUEUED, digest=digest, **from_submission(request))
+        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .returning(sessions.c.id)
+        .cte("born")
+    )
+    history = insert(session_history).from_select(
+        ["session_id", "to_status", "attempt", "reason"],
+        select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
+    )
+    written = connection.execute(history.returning(session_history.c.session_id)).scalar_one_or_none()
+    return None if written is None else SessionId(written)
+
+
+def claim(
+    connection: Connection, session_id: SessionId, *, holder: Holder, worker_id: WorkerId, slot: int, lease_s: float
+) -> Claim | None:
+    """queued -> running, if it is claimable: a new attempt with this holder. None: it is not ours to run."""
+    before = select(sessions.c.id, sessions.c.status).where(sessions.c.id == session_id, CLAIMABLE)
+    locked = before.with_for_update(skip_locked=True).cte("before")
+    moved = (
+        update(sessions)
+        .where(sessions.c.id == locked.c.id)
+        .values(
+            status=Status.RUNNING,
+            reason=Reason.CLAIMED,
+            detail=null(),
+            wanted=null(),
+            attempt=sessions.c.attempt + 1,
+            worker_id=worker_id,
+            slot=slot,
+            exit_code=null(),
+            exit_signal=null(),
+            started_at=func.coalesce(sessions.c.started_at, NOW),
+        )
+        .returning(*sessions.c)
+        .cte("moved")
+    )
+    held = insert(leases).from_select(
+        ["session_id", "attempt", "holder", "worker_id", "slot", "last_seq", "expires_at"],
+        select(
+            moved.c.id,
+            moved.c.attempt,
+            literal(holder),
+            literal(worker_id),
+            literal(slot),
+            moved.c.last_seq,
+            _from_now(lease_s),
+        ),
+    )
+    begun = insert(attempts).from_select(
+        ["session_id", "attempt", "holder", "worker_id", "slot", "first_seq"],
+        select(moved.c.id, moved.c.attempt, literal(holder), literal(worker_id), literal(slot), moved.c.last_seq + 1),
+    )
+    name = select(workers.c.name).where(workers.c.id == worker_id).scalar_subquery().label("worker")
+    statement = select(*moved.c, name).add_cte(
+        held.cte("held"), begun.cte("begun"), _history(moved, locked).cte("history")
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        return None
+    session = to_session(row, secrets=True)
+    return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=worker_id, slot=slot)
+
+
+def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
+    """running -> completed, failed, cancelled, or queued again; by its holder alone. False: somebody else holds it now.
+
+    `wanted` is consumed in the same statement, and a cancel that arrived after the verdict was made wins over another try.
+    """
+    ending = verdict.ending
+    requeued = verdict.status is Status.QUEUED
+    guard = [sessions.c.wanted.is_(None)] if requeued else []
+    locked = _held(claim, *guard)
+    moved = (
+        update(sessions)
+        .where(sessions.c.id == locked.c.id)
+        .values(
+            status=verdict.status,
+            reason=verdict.reason,
+            detail=verdict.detail,
+            wanted=null(),
+            last_seq=locked.c.last_seq,
+            exit_code=ending.exit_code,
+            exit_signal=ending.exit_signal,
+            result=null() if ending.result is None else ending.result,
+            ended_at=null() if requeued else NOW,
+        )
+        .returning(*sessions.c)
+        .cte("moved")
+    )
+    ended = (
+        update(attempts)
+        .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
+        .values(
+            ended_at=NOW,
+            reason=moved.c.reason,
+            detail=moved.c.detail,
+            exit_code=ending.exit_code,
+            exit_signal=ending.exit_signal,
+            last_seq=moved.c.last_seq,
+        )
+        .returning(attempts.c.attempt)
+    )
+    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
+    return _moved_one(connection, moved, locked, ended.cte("ended"), freed.cte("freed"))
+
+
+def cancel_idle(connection: Connection, session_id: SessionId) -> bool:
+    """queued, waiting_checkpoint or paused -> cancelled. False: it is in none of these states."""
+    return (
+        _end_idle(
+            connection,
+            and_(
+                sessions.c.id == session_id,
+                sessions.c.status.in_([Status.QUEUED, Status.WAITING_CHECKPOINT, Status.PAUSED]),
+            ),
+            Status.CANCELLED,
+            Reason.CANCELLED,
+            "cancelled before it ran",
+        )
+        != []
+    )
+
+
+def expire(connection: Connection, *, limit: int = 1000) -> Sequence[SessionId]:
+    """queued -> failed, for those whose `expires_at` has passed before they ran; at most `limit` of them."""
+    due = select(sessions.c.id).where(sessions.c.status == Status.QUEUED, sessions.c.expires_at <= NOW).limit(limit)
+    guard = and_(sessions.c.id.in_(due), sessions.c.status == Status.QUEUED)
+    return _end_idle(connection, guard, Status.FAILED, Reason.EXPIRED, "it did not begin before expires_at")
+
+
+def _end_idle(
+    connection: Connection, guard: ColumnElement[bool], to: Status, reason: Reason, detail: str
+) -> Sequence[SessionId]:
+    locked = select(sessions.c.id, sessions.c.status).where(guard).with_for_update(skip_locked=False).cte("before")
+    moved = (
+        update(sessions)
+        .where(sessions.c.id == locked.c.id)
+        .values(status=to, reason=reason, detail=detail, ended_at=NOW)
+        .returning(*sessions.c)
+        .cte("moved")
+    )
+    history = _history(moved, locked).returning(session_history.c.session_id)
+    return [SessionId(moved_id) for moved_id in connection.execute(history).scalars()]
+
+
+def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
+    """The session and its lease, locked, if this claim still holds it."""
+    return (
+        select(sessions.c.id, sessions.c.status, leases.c.last_seq)
+        .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
+        .where(
+            sessions.c.id == claim.session.id,
+            sessions.c.status == Status.RUNNING,
+            leases.c.attempt == claim.attempt,
+            leases.c.holder == claim.holder,
+            *guard,
+        )
+        .with_for_update()
+        .cte("before")
+    )
+
+
+def _moved_one(connection: Connection, moved: CTE, locked: CTE, *besides: CTE) -> bool:
+    statement = select(moved.c.id).add_cte(*besides, _history(moved, locked).cte("history"))
+    return connection.execute(statement).first() is not None
+
+
+def _history(moved: CTE, before: CTE) -> Any:
+    return insert(session_history).from_select(
+        ["session_id", "from_status", "to_status", "attempt", "worker_id", "reason", "detail"],
+        select(
+            moved.c.id,
+            before.c.status,
+            moved.c.status,
+            moved.c.attempt,
+            moved.c.worker_id,
+            moved.c.reason,
+            moved.c.detail,
+        ).join_from(moved, before, before.c.id == moved.c.id),
+    )
+
+
+def _from_now(seconds: float) -> ColumnElement[Any]:
+    return NOW + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+__all__ = ["CLAIMABLE", "FINAL", "NOW", "Claim", "cancel_idle", "claim", "enqueue", "expire", "settle"]
