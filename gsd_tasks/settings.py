@@ -31,7 +31,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GSD_", extra="ignore", frozen=True)
 
-    database_url: SecretStr | None = Field(None, description="Postgres 15 or newer, postgresql://user:password@host/name")
+    database_url: SecretStr | None = Field(
+        None, description="Postgres 15 or newer, postgresql://user:password@host/name"
+    )
     redis_url: SecretStr | None = Field(None, description="Redis 6 or newer, or Valkey: redis://:password@host:6379/0")
     state_dir: Path = Field(default_factory=default_state_dir, description="data of `up`, and the spools of workers")
     queues: Names = Field((DEFAULT_QUEUE,), description="the queues a worker takes sessions from, comma-separated")
@@ -50,10 +52,14 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(30, gt=0, description="how long a holder's right to run lasts without renewal")
     heartbeat_s: float = Field(5, gt=0, description="how often it is renewed")
-    freeze_bound_s: float = Field(600, gt=0, description="how long a frozen child waits for its lease before it is ended")
+    freeze_bound_s: float = Field(
+        600, gt=0, description="how long a frozen child waits for its lease before it is ended"
+    )
     grace_s: float = Field(5, ge=0, description="between interrupt, TERM and KILL of a child that is to end")
     drain_s: float = Field(0, ge=0, description="how long a stopping worker lets its sessions finish")
-    republish_s: float = Field(10, gt=0, description="how often lost messages are looked for, and due sessions published")
+    republish_s: float = Field(
+        10, gt=0, description="how often lost messages are looked for, and due sessions published"
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_json: bool = Field(False, description="one JSON object a line instead of text")
 

@@ -84,7 +84,7 @@ class Cutter:
 
 
 def _whole_characters(data: bytearray, limit: int) -> int:
-    """The largest size up to `limit` that does not cut a UTF-8 character; `limit` where the bytes are no UTF-8 anyway."""
+    """The largest size up to `limit` that cuts no UTF-8 character; `limit` where the bytes are no UTF-8 anyway."""
     for back in range(1, min(4, limit) + 1):
         lead = data[limit - back]
         if lead & 0b1100_0000 == 0b1000_0000:

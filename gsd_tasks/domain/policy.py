@@ -1,6 +1,6 @@
 """What becomes of a session when its child is gone: a pure decision, and the only one.
 
-    how it ended + what people wanted + what the producer allowed  ->  the next state, with its reason
+how it ended + what people wanted + what the producer allowed  ->  the next state, with its reason
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def decide(ending: Ending, *, wanted: Wanted | None, on_lost: OnLost) -> Verdict
     if ending.succeeded:
         return Verdict(status=Status.COMPLETED, reason=ending.reason, detail=ending.detail, ending=ending)
     if wanted is Wanted.CANCEL:
-        return Verdict(status=Status.CANCELLED, reason=Reason.CANCELLED, detail="cancelled while running", ending=ending)
+        return Verdict(
+            status=Status.CANCELLED, reason=Reason.CANCELLED, detail="cancelled while running", ending=ending
+        )
     if ending.handed_back and on_lost is OnLost.REQUEUE:
         return Verdict(status=Status.QUEUED, reason=ending.reason, detail=ending.detail, ending=ending)
     return Verdict(status=Status.FAILED, reason=ending.reason, detail=ending.detail, ending=ending)

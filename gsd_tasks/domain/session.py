@@ -145,8 +145,8 @@ class Session:
 class OutputRow:
     """A piece of what the child wrote: a line, or at most 1 MiB of a longer one.
 
-    `data` is its text; bytes that are no valid UTF-8, or hold a NUL, stand in `raw` instead. `eol` says whether a newline
-    followed (it is in neither).
+    `data` is its text; bytes that are no valid UTF-8, or hold a NUL, stand in `raw` instead. `eol` says whether a
+    newline followed (it is in neither).
     """
 
     session_id: SessionId

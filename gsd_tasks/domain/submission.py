@@ -36,8 +36,13 @@ def validate(request: Submission) -> Submission:
     _check_when(request)
     _check_names(request)
     _check_limits(request)
-    _check_json("context", request.context)
+    check_context(request.context)
     return request
+
+
+def check_context(context: Mapping[str, Any]) -> None:
+    """Raise `InvalidValue` unless this can be stored as a session's context."""
+    _check_json("context", context)
 
 
 def digest(request: Submission) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -63,7 +64,7 @@ class Batch:
 
 def append(connection: Connection, claim: Claim, batch: Batch, before: Progress, after: Progress) -> bool:
     """Commit `batch`, if this claim still holds the session and `before` is what Postgres has. False: write nothing more."""
-    with connection.connection.cursor() as cursor:
+    with closing(connection.connection.cursor()) as cursor:
         cursor.execute(
             APPEND,
             {

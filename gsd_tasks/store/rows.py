@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 from gsd_tasks.domain.session import (
     REDACTED,
     ClaudeOptions,
@@ -22,7 +24,7 @@ from gsd_tasks.domain.session import (
 )
 from gsd_tasks.domain.state import Reason, Status, Wanted
 
-Row = Mapping[str, Any]
+Row = RowMapping
 
 
 def utc(moment: datetime) -> datetime:

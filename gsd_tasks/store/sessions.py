@@ -10,7 +10,7 @@ from sqlalchemy import Text, delete, func, select, update
 from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.domain.state import FINAL, Status, Wanted
 from gsd_tasks.store.rows import to_session
-from gsd_tasks.store.tables import leases, session_outputs, sessions, workers
+from gsd_tasks.store.tables import attempts, leases, session_outputs, sessions, workers
 from gsd_tasks.store.transitions import CLAIMABLE
 
 if TYPE_CHECKING:
@@ -119,3 +119,9 @@ def queues(connection: Connection) -> list[str]:
     """The queues that have sessions waiting."""
     waiting = select(sessions.c.queue.cast(Text)).where(sessions.c.status == Status.QUEUED).distinct()
     return list(connection.execute(waiting).scalars())
+
+
+def rows_before(connection: Connection, session_id: SessionId, attempt: int) -> int:
+    """The last row that the session had when this attempt began."""
+    first = select(attempts.c.first_seq).where(attempts.c.session_id == session_id, attempts.c.attempt == attempt)
+    return (connection.execute(first).scalar_one_or_none() or 1) - 1

@@ -117,6 +117,24 @@ def claim(
     return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=worker_id, slot=slot)
 
 
+def find_claim(connection: Connection, session_id: SessionId, holder: Holder) -> Claim | None:
+    """The claim that this holder has: the answer to a claim whose outcome stayed unknown."""
+    row = (
+        connection.execute(
+            select(*sessions.c, workers.c.name.label("worker"), leases.c.holder)
+            .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
+            .join(workers, workers.c.id == leases.c.worker_id)
+            .where(sessions.c.id == session_id, leases.c.holder == holder)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        return None
+    session = to_session(row, secrets=True)
+    return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=row["worker_id"], slot=row["slot"])
+
+
 def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
     """running -> completed, failed, cancelled, or queued again; by its holder alone. False: somebody else holds it now.
 
@@ -240,4 +258,4 @@ def _from_now(seconds: float) -> ColumnElement[Any]:
     return NOW + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
-__all__ = ["CLAIMABLE", "FINAL", "NOW", "Claim", "cancel_idle", "claim", "enqueue", "expire", "settle"]
+__all__ = ["CLAIMABLE", "FINAL", "NOW", "Claim", "cancel_idle", "claim", "enqueue", "expire", "find_claim", "settle"]

@@ -1,1 +1,22 @@
 """Tools for testing against the real claude CLI without the real API."""
+
+from gsd_tasks.testing.json_script import script_from_json
+from gsd_tasks.testing.model import OfflineModel
+from gsd_tasks.testing.request import Request, ToolResult
+from gsd_tasks.testing.script import ApiError, Cut, Hang, Reply, Script, Text, ToolCall, Turn, by_prompt
+
+__all__ = [
+    "ApiError",
+    "Cut",
+    "Hang",
+    "OfflineModel",
+    "Reply",
+    "Request",
+    "Script",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Turn",
+    "by_prompt",
+    "script_from_json",
+]

@@ -1,0 +1,153 @@
+"""What a Celery worker process does beside taking messages: refuse what would break it, take part in the cluster, let go.
+
+There are two kinds: one that runs sessions (threads, up to three), and the maintenance process (solo, its own queue).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from celery import signals
+from celery.concurrency.thread import TaskPool as ThreadPool
+
+from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
+from gsd_tasks.domain.session import SLOTS
+from gsd_tasks.local.addresses import resolve_addresses
+from gsd_tasks.process.shim.linux import make_undumpable
+from gsd_tasks.service.node import Node
+from gsd_tasks.settings import settings
+from gsd_tasks.telemetry import configure_logs, get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CANNOT_START: Final = 125
+#: How long a starting worker waits for a database that starts at the same time.
+PATIENCE_S: Final = 30.0
+
+
+class _Process:
+    """This process's node, between the worker's start and its end."""
+
+    node: Node | None = None
+
+
+def node() -> Node:
+    """The node of this worker process."""
+    if _Process.node is None:
+        raise ConfigurationError(
+            "this process is no session worker: start one with `celery -A gsd_tasks.celery_app worker`"
+        )
+    return _Process.node
+
+
+@signals.celeryd_init.connect(weak=False)
+def _begin(sender: str, instance: Any, options: Mapping[str, Any], **_: object) -> None:
+    """Before anything else of the worker exists."""
+    # What a worker knows of secrets is in its memory and environment: no other process of its user may look.
+    make_undumpable()
+    configure_logs(settings())
+    queues = _queues(options)
+    if settings().maintenance_queue in queues:
+        _check_maintenance(queues)
+        return
+    slots = _check_sessions(options)
+    try:
+        _Process.node = _join(sender, slots, queues)
+    except GsdError as error:
+        _refuse(str(error))
+
+
+@signals.setup_logging.connect(weak=False)
+def _logging(**_: object) -> None:
+    """Celery's own loggers go where ours go, at the level that was asked for."""
+    import logging  # noqa: PLC0415  (only a worker process needs it)
+
+    logging.basicConfig(
+        stream=sys.stderr, level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        # One line for each message received and each task ended: the history says it better.
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _let_go(**_: object) -> None:
+    """SIGTERM: claim nothing more, and hand back what runs; Celery waits for the slots."""
+    if _Process.node is not None:
+        _Process.node.stop_claiming()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def _end(**_: object) -> None:
+    """The slots are free."""
+    if _Process.node is not None:
+        _Process.node.stop()
+
+
+def _join(name: str, slots: int, queues: tuple[str, ...]) -> Node:
+    configured = settings()
+    if not configured.workspace_roots:
+        raise ConfigurationError(
+            "GSD_WORKSPACE_ROOTS: is not set: name the folders that sessions may work under, separated by ':'"
+        )
+    addresses = resolve_addresses(configured)
+    joined = Node(
+        configured.model_copy(update={"queues": queues}),
+        database_url=addresses.database_url,
+        redis_url=addresses.redis_url,
+        name=name,
+        slots=slots,
+    )
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            joined.start()
+        except DatabaseUnavailable as error:
+            if time.monotonic() > give_up_at:
+                raise
+            get_log("worker").warning("waiting for the database", why=str(error))
+            time.sleep(1)
+        else:
+            return joined
+
+
+def _queues(options: Mapping[str, Any]) -> tuple[str, ...]:
+    chosen = options.get("queues")
+    names = chosen.split(",") if isinstance(chosen, str) else list(chosen or ())
+    return tuple(name.strip() for name in names if name.strip()) or settings().queues
+
+
+def _check_sessions(options: Mapping[str, Any]) -> int:
+    """The number of slots, if this worker can run sessions at all."""
+    pool = options.get("pool_cls")
+    if pool not in (None, "threads") and not (isinstance(pool, type) and issubclass(pool, ThreadPool)):
+        _refuse(f"-P {_pool_name(pool)}: sessions run in threads; leave -P out")
+    if options.get("autoscale"):
+        _refuse("--autoscale: a worker has a fixed number of slots; start more workers instead")
+    if options.get("beat"):
+        _refuse("-B: beat would outlive a killed worker; run `celery -A gsd_tasks.celery_app beat` beside it")
+    slots = options.get("concurrency") or SLOTS
+    if not isinstance(slots, int) or not 1 <= slots <= SLOTS:
+        _refuse(f"-c {slots}: a worker has 1 to {SLOTS} slots; start more workers instead")
+    return slots
+
+
+def _check_maintenance(queues: tuple[str, ...]) -> None:
+    if len(queues) > 1:
+        _refuse(f"-Q {','.join(queues)}: the maintenance queue needs a process of its own")
+
+
+def _pool_name(pool: object) -> str:
+    module = str(getattr(pool, "__module__", pool))
+    return module.rpartition(".")[2]
+
+
+def _refuse(problem: str) -> NoReturn:
+    sys.stderr.write(f"gsd-tasks: {problem}\n")
+    sys.stderr.flush()
+    # Celery catches what a signal's receiver raises; half a worker must not go on.
+    os._exit(CANNOT_START)

@@ -1,0 +1,113 @@
+"""From the words of the command line to the values that `Client.enqueue` takes. What they may be, the client checks."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+
+from gsd_tasks.domain.errors import InvalidValue, UsageError
+
+Value = TypeVar("Value")
+
+# A comma inside of parentheses belongs to the tool's own rule.
+_BETWEEN_TOOLS: Final = re.compile(r",(?![^()]*\))")
+
+
+def read_prompt(argument: str | None, file: str | None, command: tuple[str, ...] | None) -> str | None:
+    """The prompt, from wherever it comes; None for a command.
+
+    Raises:
+        UsageError: neither of them, or more than one.
+        InvalidValue: a prompt that cannot be read, or is no text.
+    """
+    sources = [source for source in (argument, file, command) if source is not None]
+    if not sources:
+        raise UsageError('say what to run: a "PROMPT", - for standard input, --prompt-file FILE, or -- COMMAND ARG...')
+    if len(sources) > 1:
+        raise UsageError("give one of a prompt, --prompt-file and -- COMMAND, not several")
+    if command is not None and not command:
+        raise UsageError("no command after --")
+    if argument == "-" or file == "-":
+        return _decode("standard input", _read(sys.stdin.buffer))
+    return argument if file is None else _decode(file, _read_file(file))
+
+
+def read_variables(written: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE`s; of one name, the last counts."""
+    variables = {}
+    for item in written:
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            raise InvalidValue("--env", f"{item!r} is not NAME=VALUE")
+        variables[name] = value
+    return variables
+
+
+def read_context(written: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        context = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue("--context", f"is no JSON: {error}") from error
+    if not isinstance(context, dict):
+        raise InvalidValue("--context", "must be a JSON object, such as '{\"ticket\": 4711}'")
+    return context
+
+
+def read_tools(written: Iterable[str]) -> tuple[str, ...]:
+    """Comma-separated or repeated; rules in parentheses stay in one piece."""
+    return tuple(tool.strip() for item in written for tool in _BETWEEN_TOOLS.split(item) if tool.strip())
+
+
+def read(option: str, parse: Callable[[str], Value], written: str | None) -> Value | None:
+    """`written` parsed; None if the option was not given.
+
+    Raises:
+        InvalidValue: the parser's ValueError, with the option's name.
+    """
+    try:
+        return None if written is None else parse(written)
+    except ValueError as error:
+        raise InvalidValue(option, str(error)) from error
+
+
+def now() -> datetime:
+    """This moment, in this machine's time zone: what relative times count from."""
+    return datetime.now().astimezone()
+
+
+def absolute(working_dir: str) -> Path:
+    """Seen from here. Links and `..` are left to the worker: they may lead elsewhere on its host."""
+    try:
+        return Path(working_dir).absolute()
+    except FileNotFoundError as error:
+        raise InvalidValue("--working-dir", "the current directory does not exist any more") from error
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return _read(file)
+    except OSError as error:
+        raise InvalidValue("--prompt-file", f"{path}: {error.strerror}") from error
+
+
+def _read(source: BinaryIO) -> bytes:
+    from gsd_tasks.domain.submission import LARGEST_PROMPT_BYTES
+
+    data = source.read(LARGEST_PROMPT_BYTES + 1)
+    if len(data) > LARGEST_PROMPT_BYTES:
+        raise InvalidValue("prompt", f"is longer than {LARGEST_PROMPT_BYTES} bytes")
+    return data
+
+
+def _decode(where: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue("prompt", f"{where} is no valid text (UTF-8): byte {error.start + 1}") from error

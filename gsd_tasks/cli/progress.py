@@ -1,0 +1,67 @@
+"""What happens around a session's output, in words: queued, waiting, started, ended. Each once, on stderr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gsd_tasks.domain.session import HistoryEntry, Session, WorkerStatus
+from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.domain.units import print_time
+
+if TYPE_CHECKING:
+    from gsd_tasks.cli.screen import Screen
+    from gsd_tasks.client import Client
+
+
+class Progress:
+    """Reads the history from where it left off, so that nothing is said twice or left out."""
+
+    def __init__(self, client: Client, session: Session, screen: Screen) -> None:
+        self._client = client
+        self._session = session
+        self._screen = screen
+        self._told = 0
+        self._explained = 0
+
+    def refresh(self) -> None:
+        """Say what is new. When there is nothing new and the session still waits: why it does.
+
+        Raises:
+            Unavailable: the history cannot be read now; nothing is lost by asking again.
+        """
+        with self._screen.lock:
+            history = self._client.history(str(self._session.id))
+            for entry in history[self._told :]:
+                self._screen.say(in_words(entry))
+            waits = bool(history) and history[-1].to_status is Status.QUEUED
+            if waits and len(history) == self._told and self._explained < self._told:
+                self._screen.say(self._why_it_waits())
+                self._explained = self._told
+            self._told = len(history)
+
+    def _why_it_waits(self) -> str:
+        session = self._client.get(str(self._session.id))
+        if session.run_at is not None and session.run_at > session.created_at:
+            return f"not before {print_time(session.run_at)}"
+        alive = [worker for worker in self._client.workers() if worker.status is WorkerStatus.ALIVE]
+        takers = [worker for worker in alive if session.queue in worker.queues]
+        if not alive:
+            return "no worker is alive: it waits until there is one. `gsd-tasks up` starts one on this machine"
+        if not takers:
+            return f"no worker that is alive takes from the queue {session.queue!r}: it waits until one does"
+        busy, slots = sum(len(worker.busy) for worker in takers), sum(worker.slots for worker in takers)
+        return f"waiting for a worker: {busy} of {slots} slots are busy"
+
+
+def in_words(entry: HistoryEntry) -> str:
+    """One transition as a sentence."""
+    because = f": {entry.detail}" if entry.detail else ""
+    if entry.to_status is Status.RUNNING:
+        return f"started on {entry.worker}, attempt {entry.attempt}"
+    if entry.to_status is Status.QUEUED and entry.reason is Reason.ENQUEUED:
+        return f"session {entry.session_id} is queued"
+    if entry.to_status is Status.QUEUED:
+        return f"queued again ({entry.reason}){because}"
+    if str(entry.reason) == str(entry.to_status):
+        return f"{entry.to_status}{because}"
+    return f"{entry.to_status} ({entry.reason}){because}"

@@ -1,0 +1,306 @@
+"""The client: enqueue, follow and control sessions from code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from gsd_tasks.domain.errors import InvalidValue
+from gsd_tasks.domain.session import (
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    ClaudeOptions,
+    HistoryEntry,
+    Limits,
+    OnLost,
+    OutputRow,
+    PermissionMode,
+    Session,
+    SessionId,
+    Stream,
+    Submission,
+    Worker,
+)
+from gsd_tasks.domain.state import Status
+from gsd_tasks.local.addresses import resolve_addresses
+from gsd_tasks.service import control, follow
+from gsd_tasks.service.bell import HISTORY, WANTED, ring_once, session_channel
+from gsd_tasks.service.listen import Event, Listener
+from gsd_tasks.service.submit import submit
+from gsd_tasks.settings import read_settings
+from gsd_tasks.store import Database, history, nodes, outputs, schema, sessions
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.settings import Settings
+
+LIMITS: Final = Limits()
+CLAUDE: Final = ClaudeOptions()
+#: A worker that has said nothing for so many heartbeats counts as stopped.
+MISSED_HEARTBEATS: Final = 4
+
+__all__ = ["Client", "Event"]
+
+E = TypeVar("E", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """Turns what a caller may give for a session into its id."""
+
+    database: Database
+
+    def __call__(self, wanted: str | UUID) -> SessionId:
+        with self.database.connection() as connection:
+            return control.find(connection, wanted).id
+
+
+class Client:
+    """Talks to the cluster that the settings name, or else to the running `gsd-tasks up` of this user.
+
+    Safe to share among threads. Ids may be UUIDs, their text, or an unambiguous start of it; a call that takes one raises
+    `NoSuchSession` or `AmbiguousId`, and every call may raise `DatabaseUnavailable`. Use it as a context manager, or
+    `close` it.
+
+    Raises:
+        ConfigurationError: there are no servers, or a setting is wrong.
+    """
+
+    def __init__(self, *, settings: Settings | None = None) -> None:
+        self._settings = settings or read_settings()
+        addresses = resolve_addresses(self._settings)
+        self._redis_url = addresses.redis_url
+        self._database = Database(addresses.database_url)
+        self._id_of = _Ids(self._database)
+        self._listener = Listener(self._database, self._redis_url)
+        self._publish: Publish | None = None
+        self._schema_is_known = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def enqueue(
+        self,
+        *,
+        prompt: str | None = None,
+        command: Sequence[str] | None = None,
+        working_dir: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        thread: str | None = None,
+        parent: str | UUID | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        run_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        timeout_s: float = LIMITS.timeout_s,
+        idle_timeout_s: float = LIMITS.idle_timeout_s,
+        max_output_bytes: int = LIMITS.max_output_bytes,
+        key: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        max_turns: int | None = CLAUDE.max_turns,
+        allowed_tools: Sequence[str] = (),
+        permission_mode: str = CLAUDE.permission_mode,
+        on_lost: str | None = None,
+    ) -> Session:
+        """Submit a Claude session (`prompt`) or a command; returns when it is written, not when it runs.
+
+        It runs in `working_dir` (default: this process's), at the earliest at `run_at`, and fails if it has not begun by
+        `expires_at`. `priority` 0 runs first, 9 last. With a `key`, submitting the same again gives the session that
+        there is. `on_lost` is `requeue` or `fail`; the default is `requeue` for Claude and `fail` for a command.
+
+        Raises:
+            InvalidValue, KeyReused: nothing was written.
+        """
+        if isinstance(command, str):
+            raise InvalidValue("command", "is one string: give the program and each argument by itself")
+        request = Submission(
+            prompt=prompt,
+            command=None if command is None else tuple(command),
+            working_dir=os.path.abspath(working_dir or Path.cwd()),  # noqa: PTH100  (links are the worker's to resolve)
+            env=dict(env or {}),
+            name=name,
+            thread=thread,
+            parent_id=None if parent is None else self._id_of(parent),
+            queue=queue,
+            priority=priority,
+            run_at=run_at,
+            expires_at=expires_at,
+            limits=Limits(timeout_s=timeout_s, idle_timeout_s=idle_timeout_s, max_output_bytes=max_output_bytes),
+            claude=ClaudeOptions(
+                model=model,
+                max_turns=max_turns,
+                allowed_tools=tuple(allowed_tools),
+                permission_mode=_choice("permission_mode", PermissionMode, permission_mode),
+            ),
+            on_lost=None if on_lost is None else _choice("on_lost", OnLost, on_lost),
+            key=key,
+            context=dict(context or {}),
+        )
+        self._check_schema()
+        session = submit(self._database, self._publisher(), request)
+        self._ring(session.id)
+        return session
+
+    def get(self, session_id: str | UUID) -> Session:
+        """The session as it is now."""
+        self._check_schema()
+        with self._database.connection() as connection:
+            return control.find(connection, session_id)
+
+    def list(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        thread: str | None = None,
+        parent: str | UUID | None = None,
+        limit: int = 50,
+        after: str | UUID | None = None,
+    ) -> Sequence[Session]:
+        """Sessions, the newest first; `after` is the last one of the page before."""
+        names = [status] if isinstance(status, str) else (status or ())
+        self._check_schema()
+        parent_id = None if parent is None else self._id_of(parent)
+        before = None if after is None else self._id_of(after)
+        with self._database.connection() as connection:
+            return sessions.listed(
+                connection,
+                statuses=[_choice("status", Status, name) for name in names],
+                thread=thread,
+                parent_id=parent_id,
+                before=before,
+                limit=limit,
+            )
+
+    def cancel(self, session_id: str | UUID) -> Session:
+        """Cancel it. A running one comes back as still running: its child is ended first. One that has ended stays so."""
+        session = control.cancel(self._database, session_id)
+        ring_once(self._redis_url, (WANTED, str(session.id)), (session_channel(session.id), ""), (HISTORY, ""))
+        return session
+
+    def delete(self, session_id: str | UUID) -> None:
+        """Remove an ended session with all that belongs to it. Raises `NotAllowed` for one that has not ended."""
+        control.delete(self._database, session_id)
+
+    def update_context(self, session_id: str | UUID, changes: Mapping[str, Any]) -> Session:
+        """Set these keys of its context; the others stay."""
+        return control.update_context(self._database, session_id, changes)
+
+    def output(
+        self,
+        session_id: str | UUID,
+        *,
+        after_seq: int = 0,
+        limit: int = 1000,
+        stream: str | None = None,
+        newest_first: bool = False,
+    ) -> Sequence[OutputRow]:
+        """Rows after `after_seq`: at most `limit`, and of some 8 MiB at most. An empty list: there are no more yet."""
+        return self._read(session_id, after_seq=after_seq, limit=limit, stream=stream, newest_first=newest_first)
+
+    def output_since(
+        self, session_id: str | UUID, time: datetime, *, stream: str | None = None, limit: int = 1000
+    ) -> Sequence[OutputRow]:
+        """Rows that the child wrote at `time` or later, bounded as in `output`."""
+        if time.utcoffset() is None:
+            raise InvalidValue("time", "has no time zone")
+        return self._read(session_id, limit=limit, stream=stream, since=time)
+
+    def raw_output(self, session_id: str | UUID, stream: str | None = None) -> Iterator[bytes]:
+        """Exactly the bytes that the child wrote, to one stream or to both as they arrived, in bounded memory."""
+        chosen = None if stream is None else _choice("stream", Stream, stream)
+        for row in follow.pages(self._database, self._id_of(session_id), chosen):
+            yield row.as_bytes()
+
+    def follow(
+        self,
+        session_id: str | UUID,
+        *,
+        after_seq: int = 0,
+        stream: str | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[OutputRow]:
+        """Rows as they are committed, from after `after_seq` until the session has ended, or `stop` is set."""
+        chosen = None if stream is None else _choice("stream", Stream, stream)
+        return follow.follow(
+            self._database, self._redis_url, self._id_of(session_id), after_seq=after_seq, stream=chosen, stop=stop
+        )
+
+    def wait(self, session_id: str | UUID, *, timeout_s: float | None = None) -> Session:
+        """The session once it has ended. Raises `TimeoutError` if it has not after `timeout_s` seconds."""
+        return follow.wait(self._database, self._redis_url, self._id_of(session_id), timeout_s=timeout_s)
+
+    def history(self, session_id: str | UUID) -> Sequence[HistoryEntry]:
+        """Every transition of the session, in order."""
+        with self._database.connection() as connection:
+            return history.of_session(connection, control.find(connection, session_id).id)
+
+    def workers(self) -> Sequence[Worker]:
+        """The newest hundred lives of workers, the latest first."""
+        self._check_schema()
+        with self._database.connection() as connection:
+            return nodes.listed(connection, silent_after_s=MISSED_HEARTBEATS * self._settings.heartbeat_s)
+
+    def on(self, name: str) -> Callable[[Callable[[Event], object]], Callable[[Event], object]]:
+        """Have a function called by `listen` for `session:started`, `output`, `completed`, `failed`, `cancelled`, ...
+
+        Raises:
+            InvalidValue: there is no event of that name.
+        """
+        return self._listener.on(name)
+
+    def listen(self, *, after: str | None = None, stop: threading.Event | None = None) -> Iterator[Event]:
+        """What happens to all sessions, from a cursor on (default: from now on), until `stop` is set.
+
+        Each event is given to the functions that `on` registered, then yielded; keep its `cursor` to go on from it. None is
+        missed, with Redis or without.
+        """
+        return self._listener.listen(after=after, stop=stop)
+
+    def _read(self, wanted: str | UUID, *, limit: int, stream: str | None, **page: Any) -> Sequence[OutputRow]:
+        if not 1 <= limit <= follow.PAGE_ROWS * 10:
+            raise InvalidValue("limit", f"{limit} is not in 1 to {follow.PAGE_ROWS * 10}")
+        chosen = None if stream is None else _choice("stream", Stream, stream)
+        with self._database.connection() as connection:
+            session = control.find(connection, wanted)
+            return outputs.read(connection, session.id, limit=limit, stream=chosen, **page)
+
+    def _publisher(self) -> Publish:
+        if self._publish is None:
+            # Celery takes a while to import, and only this needs it.
+            from gsd_tasks.celery_app import make_publish  # noqa: PLC0415
+
+            self._publish = make_publish(self._redis_url)
+        return self._publish
+
+    def _ring(self, session_id: SessionId) -> None:
+        ring_once(self._redis_url, (session_channel(session_id), ""), (HISTORY, ""))
+
+    def _check_schema(self) -> None:
+        if not self._schema_is_known:
+            with self._database.connection() as connection:
+                schema.check(connection)
+            self._schema_is_known = True
+
+
+def _choice(field: str, kind: type[E], value: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidValue(field, f"{value!r} is none of {', '.join(kind)}") from None

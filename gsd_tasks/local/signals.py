@@ -1,0 +1,56 @@
+"""Signals as something to wait for, beside everything else that a loop waits for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: the terminal was closed
+ECHO_S: Final = 1.0  # a wrapper (make, uv run) passes on the Ctrl-C that the terminal has sent us already
+
+
+class StopRequests:
+    """Counts requests to stop, within its block. Readable (`fileno`) when one arrives. Main thread only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
+        self._clock = clock
+        self._last = float("-inf")
+        self._reader, self._writer = socket.socketpair()
+        self._former: dict[signal.Signals, Any] = {}
+        self._former_fd = -1
+
+    def __enter__(self) -> Self:
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_fd)
+        self._reader.close()
+        self._writer.close()
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def drain(self) -> None:
+        """Make it unreadable until the next one."""
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        now = self._clock()
+        if now - self._last >= ECHO_S:
+            self.count += 1
+            self._last = now

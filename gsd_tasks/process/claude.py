@@ -1,0 +1,119 @@
+"""How the claude CLI is started: which binary, which arguments, which variables, which folders.
+
+The prompt is given on stdin, never as an argument: every user of the host can read arguments.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.session import ClaudeOptions, PermissionMode
+
+# The child talks to the API and to nobody else, and does not replace its own binary under a running session.
+QUIET: Final = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+}
+
+
+def find_claude(claude_bin: Path | None, path: str) -> Path:
+    """The binary: `claude_bin` if it is set, else `claude` on `path`, else the one in the claude-agent-sdk package.
+
+    Raises:
+        ConfigurationError: there is none, or `claude_bin` is no program.
+    """
+    if claude_bin is not None:
+        if not _is_program(claude_bin):
+            raise ConfigurationError(f"GSD_CLAUDE_BIN: {claude_bin} is no program that this user can run")
+        return claude_bin.absolute()
+    # Relative entries would mean another binary in every working directory.
+    absolute = os.pathsep.join(entry for entry in path.split(os.pathsep) if Path(entry).is_absolute())
+    if found := shutil.which("claude", path=absolute):
+        return Path(found)
+    if (bundled := _bundled()) is not None:
+        return bundled
+    raise ConfigurationError(
+        "no claude CLI: set GSD_CLAUDE_BIN, put `claude` on PATH, or install it with `pip install 'gsd-tasks[claude]'`"
+    )
+
+
+def claude_argv(binary: Path, session_id: UUID, options: ClaudeOptions) -> tuple[str, ...]:
+    """The command line of one headless run, which reads its prompt from stdin until EOF."""
+    # Else the working directory's own hooks, settings and MCP servers run unasked, and anybody may have written them.
+    fixed = ("-p", "--output-format=stream-json", "--verbose", "--setting-sources=", "--strict-mcp-config")
+    return (str(binary), *fixed, f"--session-id={session_id}", *_chosen(options))
+
+
+def claude_env(private_dir: Path, options: ClaudeOptions) -> dict[str, str]:
+    """What a claude child needs besides `child_environment`, and on top of it: its folders, and silence.
+
+    `private_dir` comes from `make_private_dir`.
+    """
+    tmp = str(private_dir / "tmp")
+    env = {"CLAUDE_CONFIG_DIR": str(private_dir / "config"), "TMPDIR": tmp, "CLAUDE_CODE_TMPDIR": tmp, **QUIET}
+    # A tool that times out would move to the background, outlive its turn and cause a second result.
+    env["CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"] = "1"
+    if options.permission_mode is PermissionMode.BYPASS and os.geteuid() == 0:
+        # The CLI refuses this mode to root unless it is told that the host is made for it. Who starts workers as root
+        # and asks for the mode has decided so.
+        env["IS_SANDBOX"] = "1"
+    return env
+
+
+def make_private_dir(base: Path, session_id: UUID, attempt: int) -> Path:
+    """A new folder, for its owner alone, with the `config` and `tmp` of one attempt.
+
+    One per attempt, because the CLI refuses a session id that its config folder knows already. What is left of an
+    earlier life of this attempt number is removed. `remove_private_dir` ends it.
+    """
+    folder = private_dir(base, session_id, attempt)
+    shutil.rmtree(folder, ignore_errors=True)
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for missing in (folder, folder / "config", folder / "tmp"):
+        missing.mkdir(mode=0o700)
+    return folder
+
+
+def remove_private_dir(base: Path, session_id: UUID, attempt: int) -> None:
+    """Remove what `make_private_dir` made; nothing happens if it is gone already. Links in it are not followed."""
+    shutil.rmtree(private_dir(base, session_id, attempt), ignore_errors=True)
+
+
+def private_dir(base: Path, session_id: UUID, attempt: int) -> Path:
+    """Where that folder is, or would be: named by the random half of the id and the attempt.
+
+    Short, because the CLI puts a socket into its temp folder: where that folder's path is longer than 83 bytes, it
+    takes `/tmp/cc-socks-UID` instead and leaves it there. So `base` should have no more than 60.
+    """
+    return base / f"{session_id.hex[16:]}-{attempt}"
+
+
+def _chosen(options: ClaudeOptions) -> list[str]:
+    argv = [f"--permission-mode={options.permission_mode}"]
+    if options.model is not None:
+        argv.append(f"--model={options.model}")
+    if options.max_turns is not None:
+        argv.append(f"--max-turns={options.max_turns}")
+    # One flag each, with `=`: the flag takes any number of values and would swallow what follows.
+    argv.extend(f"--allowedTools={tool}" for tool in options.allowed_tools)
+    return argv
+
+
+def _bundled() -> Path | None:
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    if spec is None or spec.origin is None:
+        return None
+    binary = Path(spec.origin).parent / "_bundled" / "claude"
+    return binary if _is_program(binary) else None
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)

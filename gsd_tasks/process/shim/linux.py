@@ -1,0 +1,145 @@
+"""The kernel's calls that Python lacks, or has only in some builds and versions.
+
+Numbers and structures are those of <linux/prctl.h>, <linux/sched.h>, <linux/mount.h> and <sys/timerfd.h>. Each function
+raises OSError with the call's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NAME: Final = 15
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+_CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWPID: Final = 0x20000000
+
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+
+# The same on every architecture: calls newer than 5.1 share one table. Called by number because some builds of Python
+# (those made against old kernel headers) have no os.pidfd_open.
+_SYS_PIDFD_SEND_SIGNAL: Final = 424
+_SYS_PIDFD_OPEN: Final = 434
+
+_TFD_TIMER_ABSTIME: Final = 1
+# Zero would switch the timer off, and infinity has no number; a century after boot is as good.
+_SOONEST_S: Final = 1e-6
+_LATEST_S: Final = 3e9
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    )
+
+
+def boot_s() -> float:
+    """CLOCK_BOOTTIME: goes on while the machine sleeps, and nobody can set it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Another after each start of this machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def make_undumpable() -> None:
+    """From now on no other process of this user can read our memory or environment, nor trace us."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def name_process(name: bytes) -> None:
+    """What `ps -o comm` shows, at most 15 bytes."""
+    _checked(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name)))
+
+
+def set_child_subreaper() -> None:
+    """Descendants whose parent dies become our children."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Be sent `signum` when the parent (strictly, the thread of it that forked us) is gone."""
+    _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def enter_pid_namespace() -> None:
+    """The next fork is process 1 of a new PID namespace; mounts made from here on are seen by nobody else.
+
+    An ordinary user needs a user namespace for it, where it is itself and nobody else. Set-user-ID programs (sudo) gain
+    nothing in there.
+    """
+    try:
+        _checked(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS))
+    except PermissionError:
+        _enter_user_namespace()
+
+
+def mount_own_proc() -> None:
+    """Show this PID namespace in /proc.
+
+    Mounts become slaves, not private: an unmount on the host still reaches us, so that a session pins no file system.
+    """
+    _checked(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None))
+    _checked(_libc.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC), None))
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor that means this process for ever, even when its pid is given to another. Readable when it ended."""
+    return _checked(_libc.syscall(ctypes.c_long(_SYS_PIDFD_OPEN), ctypes.c_int(pid), ctypes.c_uint(0)))
+
+
+def pidfd_send_signal(pidfd: int, signum: int) -> None:
+    """Signal that process. ProcessLookupError: it is gone."""
+    number = ctypes.c_long(_SYS_PIDFD_SEND_SIGNAL)
+    _checked(_libc.syscall(number, ctypes.c_int(pidfd), ctypes.c_int(signum), None, ctypes.c_uint(0)))
+
+
+def boot_timer() -> int:
+    """A timer descriptor on CLOCK_BOOTTIME: a poll's timeout stands still while the machine sleeps, this does not."""
+    return _checked(_libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def set_boot_timer(timer: int, at_boot_s: float) -> None:
+    """Make `timer` readable from that moment on, and not before it."""
+    at_ns = int(min(max(at_boot_s, _SOONEST_S), _LATEST_S) * 1e9)
+    spec = _TimerSpec(0, 0, *divmod(at_ns, 1_000_000_000))
+    _checked(_libc.timerfd_settime(timer, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None))
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    _checked(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS))
+    # An undumpable process's files in /proc are root's, these three among them.
+    _prctl(_PR_SET_DUMPABLE, 1)
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    finally:
+        make_undumpable()
+
+
+def _prctl(option: int, value: int) -> None:
+    _checked(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno() or errno.EIO
+        raise OSError(code, os.strerror(code))
+    return result

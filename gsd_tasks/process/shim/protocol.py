@@ -1,0 +1,98 @@
+"""What a worker and a shim say to each other.
+
+At the start: one LaunchSpec as a line of JSON on the shim's stdin, one line of JSON back on its stdout, either
+`{"started": true, ...}` or `{"failed": stage, "errno": n, ...}`. After that, on the socket CONTROL_NAME in the spool folder,
+a line of JSON for each request and one for each reply:
+
+    {"do": "deadline", "boot_s": t}   the child may work until CLOCK_BOOTTIME is t
+    {"do": "end", "why": w}           end it: "stopped" gracefully, "lease_lost" at once
+    {"do": "interrupt"}               SIGINT to the child's process group
+    {"do": "status"}
+    {"do": "follow"}                  from here on an empty line either way: "tell me" there, "there is news" back
+
+A shim may be older than the worker that talks to it: every reply carries its `protocol`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+PROTOCOL: Final = 1
+CONTROL_NAME: Final = "control.sock"
+LOCK_NAME: Final = "shim.lock"
+LOG_NAME: Final = "shim.log"
+
+ID_VARIABLE: Final = "GSD_SESSION_ID"
+ATTEMPT_VARIABLE: Final = "GSD_ATTEMPT"
+MARKER_VARIABLE: Final = "GSD_MARKER"
+
+
+class Containment(StrEnum):
+    """How a child's tree is held together. PID_NAMESPACE: by the kernel; SUBREAPER: by looking through /proc."""
+
+    PID_NAMESPACE = "pid_namespace"
+    SUBREAPER = "subreaper"
+
+
+class LaunchSpec(NamedTuple):
+    """What to run, and its bounds. Times are seconds; `deadline_boot_s` is a moment of CLOCK_BOOTTIME.
+
+    `env` is the child's whole environment but for the three variables that the shim adds. `stdin` None is /dev/null.
+    Its repr shows no environment, arguments or input: they hold secrets.
+    """
+
+    session_id: str
+    attempt: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    stdin: bytes | None
+    timeout_s: float
+    idle_timeout_s: float
+    max_output_bytes: int
+    grace_s: float
+    freeze_bound_s: float
+    interrupt_first: bool
+    containment: Containment
+    deadline_boot_s: float
+
+    def __repr__(self) -> str:
+        return f"<LaunchSpec {self.session_id}:{self.attempt} {self.containment}>"
+
+    def child_env(self) -> dict[str, str]:
+        """All that the child sees."""
+        return {
+            **self.env,
+            ID_VARIABLE: self.session_id,
+            ATTEMPT_VARIABLE: str(self.attempt),
+            MARKER_VARIABLE: marker(self.session_id, self.attempt),
+        }
+
+    def encode(self) -> bytes:
+        fields = self._asdict()
+        fields["stdin"] = None if self.stdin is None else base64.b64encode(self.stdin).decode()
+        fields["env"] = dict(self.env)
+        return line(fields)
+
+    @classmethod
+    def decode(cls, document: bytes) -> LaunchSpec:
+        """Raises ValueError, KeyError or TypeError for anything that `encode` did not make."""
+        fields: dict[str, Any] = json.loads(document)
+        fields["argv"] = tuple(fields["argv"])
+        fields["stdin"] = None if fields["stdin"] is None else base64.b64decode(fields["stdin"])
+        fields["containment"] = Containment(fields["containment"])
+        return cls(**{name: fields[name] for name in cls._fields})
+
+
+def marker(session_id: str, attempt: int) -> str:
+    """The value by which a child's descendants are known, wherever they went."""
+    return f"{session_id}:{attempt}"
+
+
+def line(message: Mapping[str, Any]) -> bytes:
+    """One message of the protocol, as it is sent."""
+    return json.dumps(message).encode() + b"\n"

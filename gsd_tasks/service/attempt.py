@@ -1,0 +1,254 @@
+"""One attempt at a session, from the message to the settled state. Runs in a slot's thread; read it from top to bottom.
+
+claim  ->  prepare  ->  launch  ->  stream until the child is gone  ->  settle  ->  clean up
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+from uuid import uuid4
+
+from gsd_tasks.domain.claude_events import Conversation
+from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
+from gsd_tasks.domain.policy import Ending, Verdict
+from gsd_tasks.domain.session import Holder, Kind, SessionId, Stream
+from gsd_tasks.domain.state import Reason, Wanted
+from gsd_tasks.process.claude import remove_private_dir
+from gsd_tasks.process.contain import sweep_marker
+from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
+from gsd_tasks.process.link import News, ShimLink, ShimUnreachable
+from gsd_tasks.process.spool.exits import ExitRecord, read_exit
+from gsd_tasks.process.spool.frames import SpoolCorrupt
+from gsd_tasks.service import settle as settling
+from gsd_tasks.service.bell import HISTORY, session_channel
+from gsd_tasks.service.launching import prepare
+from gsd_tasks.service.lease import Lease, boot_clock_s
+from gsd_tasks.service.stream import Streamer
+from gsd_tasks.store import Claim, leases, transitions
+from gsd_tasks.store.leases import Progress
+from gsd_tasks.telemetry import get_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from gsd_tasks.domain.cutting import Piece
+    from gsd_tasks.service.node import Node
+
+#: A slot looks after its lease at least this often.
+TURN_S: Final = 1.0
+#: A shim that was told to kill has nothing left to wait for.
+SHIM_ENDS_S: Final = 10.0
+#: How long a slot waits between two tries at a database that is away.
+AWAY_S: Final = 0.5
+#: A claim is given up when the database stays away for so long: the message comes again.
+CLAIM_PATIENCE_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The attempt is over, and Postgres has its outcome."""
+
+    claim: Claim
+    verdict: Verdict
+
+
+def run_session(node: Node, session_id: SessionId) -> Settled | None:
+    """Run this session, if it is ours to run, until it has ended. None: it was not, or is no longer ours."""
+    with node.slot() as slot:
+        claimed_at_boot_s = boot_clock_s()
+        claim = _claim(node, session_id, slot)
+        if claim is None:
+            return None
+        _ring(node, session_id)
+        with node.keeper.keeping(claim, claimed_at_boot_s=claimed_at_boot_s) as lease, Attempt(node, lease) as attempt:
+            try:
+                verdict = attempt.settle(attempt.run())
+            except Fenced as fenced:
+                get_log("attempt").warning("let go", session=str(session_id), why=str(fenced))
+                return None
+        _ring(node, session_id)
+        return Settled(claim, verdict)
+
+
+class Attempt:
+    """What a slot has in its hands while it runs one session. Leaving the block leaves nothing behind on the host."""
+
+    def __init__(self, node: Node, lease: Lease) -> None:
+        self._node = node
+        self._lease = lease
+        self._claim = lease.claim
+        self._session = lease.claim.session
+        self._folder = node.spool_folder(self._session.id, self._claim.attempt)
+        self._conversation = Conversation()
+        self._launched: Launched | None = None
+        self._told_to_end = False
+        self._handed_back = False
+        self._log = get_log("attempt").bind(session=str(self._session.id), attempt=self._claim.attempt)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """No child, no shim, no spool: also when the session was taken from us, or a fault of our own ends the attempt."""
+        self._lease.detach()
+        if self._launched is not None:
+            self._end_child(self._launched)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+        remove_private_dir(self._node.settings.private_dir, self._session.id, self._claim.attempt)
+
+    def run(self) -> Ending:
+        """From the claim until the child is gone and its output is committed."""
+        spec = prepare(
+            self._claim,
+            self._node.settings,
+            containment=self._node.containment,
+            deadline_boot_s=self._lease.deadline_boot_s,
+        )
+        if isinstance(spec, Ending):
+            return spec
+        launched = self._launch(spec)
+        if isinstance(launched, NotLaunched):
+            return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
+        self._launched = launched
+        return self._stream()
+
+    def settle(self, ending: Ending) -> Verdict:
+        """Write the outcome, however long the database is away; only a new holder makes us give up."""
+        while True:
+            self._lease.turned()
+            try:
+                return settling.settle(self._node.database, self._claim, ending, self._lease.wanted)
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+
+    def _launch(self, spec: LaunchSpec) -> Launched | NotLaunched:
+        # Committed before anything is spawned: a claim that is lost before this costs nobody a try.
+        while True:
+            self._lease.turned()
+            try:
+                with self._node.database.connection() as connection:
+                    if not leases.mark_launching(connection, self._claim):
+                        raise Fenced(f"session {self._session.id} was taken before its child began")
+                    break
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return launch(self._folder, spec)
+
+    def _stream(self) -> Ending:
+        link, begin = ShimLink(self._folder), Progress(self._session.seq)
+        streamer = Streamer(self._node.database, self._claim, self._folder, self._hear, begin)
+        try:
+            with News(self._folder) as news:
+                self._lease.attach(link, news.wake)
+                return self._follow(streamer, news, link)
+        except SpoolCorrupt as error:
+            return Ending(reason=Reason.SPOOL_FAILED, detail=str(error))
+        finally:
+            self._lease.detach()
+            streamer.close()
+
+    def _follow(self, streamer: Streamer, news: News, link: ShimLink) -> Ending:
+        """Commit what the child writes until it is gone and everything is committed."""
+        record: ExitRecord | None = None
+        while True:
+            self._lease.turned()
+            if self._lease.is_lost:
+                raise Fenced(f"the lease of session {self._session.id} was lost")
+            self._pass_on_wishes(link)
+            if record is None and news.shim_gone and (record := read_exit(self._folder)) is None:
+                return self._without_record(streamer)
+            more = self._pump(streamer, at_end=record is not None)
+            if record is not None and streamer.has_all(record):
+                return settling.ending_of(self._session, record, self._conversation, handed_back=self._handed_back)
+            if not more and record is None:
+                news.wait(streamer.wait_s(TURN_S))
+
+    def _without_record(self, streamer: Streamer) -> Ending:
+        """The shim was killed, and its child with it. What is in the spool is an exact prefix: it is kept."""
+        sweep_marker(str(self._session.id), self._claim.attempt)
+        while self._pump(streamer, at_end=True):
+            self._lease.turned()
+        return Ending(reason=Reason.CHILD_LOST, detail="the process that watched the child was killed")
+
+    def _pump(self, streamer: Streamer, *, at_end: bool) -> bool:
+        before = streamer.committed
+        try:
+            return streamer.pump(at_end=at_end)
+        except DatabaseUnavailable as error:
+            self._wait_for_database(error)
+            return True
+        finally:
+            if streamer.committed is not before:
+                self._node.bell.ring(session_channel(self._session.id))
+
+    def _hear(self, stream: Stream, piece: Piece) -> None:
+        if self._session.kind is Kind.CLAUDE and stream is Stream.STDOUT:
+            self._conversation.feed(piece.body, eol=piece.eol)
+
+    def _pass_on_wishes(self, link: ShimLink) -> None:
+        """A cancel, or a worker that stops, ends the child; the shim escalates by itself."""
+        if self._told_to_end:
+            return
+        cancelled = self._lease.wanted is Wanted.CANCEL
+        if not cancelled and not self._node.is_drained:
+            return
+        try:
+            link.end("stopped")
+        except ShimUnreachable as error:
+            self._log.debug("the child is not told to end yet", why=str(error))
+        else:
+            self._told_to_end, self._handed_back = True, not cancelled
+
+    def _end_child(self, launched: Launched) -> None:
+        """Whatever brought us here, the child does not outlive it."""
+        with contextlib.suppress(ShimUnreachable):
+            ShimLink(self._folder).end("lease_lost")
+        if not launched.wait(timeout_s=SHIM_ENDS_S):
+            launched.kill()
+            sweep_marker(str(self._session.id), self._claim.attempt)
+
+    def _wait_for_database(self, error: DatabaseUnavailable) -> None:
+        self._log.warning("waiting for the database", why=str(error))
+        if self._lease.is_lost:
+            raise Fenced(f"the lease of session {self._session.id} was lost")
+        time.sleep(AWAY_S)
+
+
+def _claim(node: Node, session_id: SessionId, slot: int) -> Claim | None:
+    """Claim it; a claim whose answer was lost is found again by its holder, so no session is stuck in a lost one."""
+    holder = Holder(uuid4())
+    give_up_at = time.monotonic() + CLAIM_PATIENCE_S
+    while not node.stopping.is_set():
+        try:
+            with node.database.connection() as connection:
+                return transitions.claim(
+                    connection,
+                    session_id,
+                    holder=holder,
+                    worker_id=node.id,
+                    slot=slot,
+                    lease_s=node.settings.lease_s,
+                ) or transitions.find_claim(connection, session_id, holder)
+        except DatabaseUnavailable:
+            if time.monotonic() > give_up_at:
+                return None
+            time.sleep(AWAY_S)
+    return None
+
+
+def _ring(node: Node, session_id: SessionId) -> None:
+    node.bell.ring(session_channel(session_id))
+    node.bell.ring(HISTORY)
+
+
+def _why_not_launched(failed: NotLaunched, spec: LaunchSpec) -> str:
+    what = {"exec": spec.argv[0], "chdir": spec.cwd}.get(failed.stage, failed.stage)
+    return f"{what}: {failed.problem}"

@@ -1,0 +1,153 @@
+"""Bells: Redis messages that say "look". What there is to see is always read from Postgres.
+
+A bell that is not heard costs time, never correctness: everybody who waits for one also looks by itself, slowly. So ringing
+never fails and never blocks, and listening without Redis is just waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from gsd_tasks.service.loop import Loop
+
+if TYPE_CHECKING:
+    from gsd_tasks.domain.session import SessionId
+
+#: Somebody wants something of a running session; the message is its id.
+WANTED: Final = "gsd:wanted"
+#: A transition was written.
+HISTORY: Final = "gsd:history"
+#: How long nothing is tried after Redis did not answer.
+PAUSE_S: Final = 1.0
+#: The longest silence of a listener: what is due by itself is looked for this often.
+REST_S: Final = 60.0
+
+
+def session_channel(session_id: SessionId) -> str:
+    """Rings for new output rows and for every transition of one session."""
+    return f"gsd:session:{session_id}"
+
+
+class Bell:
+    """The ringing side. `ring` only notes the message; a thread of its own sends it, many in one go."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = connect(redis_url)
+        self._noted: dict[tuple[str, str], None] = {}
+        self._lock = threading.Lock()
+        self._loop = Loop("bell", self._send, interval_s=REST_S)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Send what is noted, and no more."""
+        self._loop.stop()
+        with contextlib.suppress(redis.RedisError):
+            self._publish()
+        self._redis.close()
+
+    def ring(self, channel: str, message: str = "") -> None:
+        """Never blocks, never fails; the same bell noted twice is rung once."""
+        with self._lock:
+            self._noted[channel, message] = None
+        self._loop.hurry()
+
+    def _send(self) -> None:
+        try:
+            self._publish()
+        except redis.RedisError:
+            # Dropped on purpose: an old bell says nothing that a look does not.
+            time.sleep(PAUSE_S)
+
+    def _publish(self) -> None:
+        with self._lock:
+            noted, self._noted = self._noted, {}
+        if noted:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for channel, message in noted:
+                    pipeline.publish(channel, message)
+                pipeline.execute()
+
+
+class Ear:
+    """The listening side, for one thread. Usable as a context manager."""
+
+    def __init__(self, redis_url: str, *channels: str) -> None:
+        self._redis = connect(redis_url)
+        self._channels = channels
+        self._subscription: redis.client.PubSub | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def listen(self) -> bool:
+        """Subscribe, if that is not done: what rings from now on is heard. False: Redis does not answer."""
+        if self._subscription is not None:
+            return True
+        try:
+            subscription = self._redis.pubsub()  # type: ignore[no-untyped-call]
+            subscription.subscribe(*self._channels)
+            # Subscribed is what the server has confirmed, not what was sent.
+            for _ in self._channels:
+                subscription.get_message(timeout=2)
+        except redis.RedisError:
+            return False
+        self._subscription = subscription
+        return True
+
+    def wait(self, timeout_s: float) -> str | None:
+        """The next message, or None when none came in time or Redis is away."""
+        if not self.listen():
+            time.sleep(min(timeout_s, PAUSE_S))
+            return None
+        try:
+            return self._next(timeout_s)
+        except redis.RedisError:
+            self._unsubscribe()
+            return None
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._unsubscribe()
+        self._redis.close()
+
+    def _next(self, timeout_s: float) -> str | None:
+        assert self._subscription is not None  # noqa: S101  (listen has seen to it)
+        message = self._subscription.get_message(ignore_subscribe_messages=True, timeout=timeout_s)
+        return None if message is None else str(message["data"])
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._subscription.close()
+            self._subscription = None
+
+
+def ring_once(redis_url: str, *bells: tuple[str, str]) -> None:
+    """Ring from a process that has no loop for it, and return when it is done. Never fails."""
+    with contextlib.suppress(redis.RedisError), connect(redis_url) as client:
+        for channel, message in bells:
+            client.publish(channel, message)
+
+
+def connect(redis_url: str) -> redis.Redis:
+    """A client that fails within 2 s and does not try again: whoever calls has a better plan."""
+    return redis.Redis.from_url(
+        redis_url,
+        decode_responses=True,
+        socket_timeout=2,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+    )

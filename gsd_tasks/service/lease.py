@@ -1,0 +1,162 @@
+"""The heartbeat: one thread of a worker keeps the leases of all its sessions.
+
+    slot loop turns  ->  keeper renews in Postgres  ->  shim gets a new deadline
+
+Each arrow is needed. A slot that hangs loses its lease although its worker lives; a worker that is cut off sends no deadline,
+and its shim freezes the child at the old one, before anybody else may start the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.process.link import ShimGone, ShimLink, ShimSilent
+from gsd_tasks.service.loop import Loop
+from gsd_tasks.store import leases
+from gsd_tasks.telemetry import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gsd_tasks.domain.session import SessionId
+    from gsd_tasks.domain.state import Wanted
+    from gsd_tasks.store import Claim, Database
+
+#: A slot's loop turns at least every second; one that has not for so long hangs.
+HANGS_AFTER_S: Final = 5.0
+
+
+def boot_clock_s() -> float:
+    """Seconds on the clock that the shim's deadlines are on: it goes on while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Lease:
+    """One session's lease, shared by its slot and the keeper."""
+
+    def __init__(self, claim: Claim, *, deadline_boot_s: float) -> None:
+        self.claim = claim
+        self.deadline_boot_s = deadline_boot_s
+        self.wanted: Wanted | None = None
+        self.is_lost = False
+        self._turned_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._link: ShimLink | None = None
+        self._wake: Callable[[], None] | None = None
+
+    @property
+    def slot_hangs(self) -> bool:
+        """Its slot's loop has stood still for too long."""
+        return time.monotonic() - self._turned_at > HANGS_AFTER_S
+
+    def turned(self) -> None:
+        """The slot's loop is alive."""
+        self._turned_at = time.monotonic()
+
+    def attach(self, link: ShimLink, wake: Callable[[], None]) -> None:
+        """From here on there is a shim to pass deadlines to, and a slot that waits and may be woken."""
+        with self._lock:
+            self._link, self._wake = link, wake
+            self._pass_on()
+
+    def detach(self) -> None:
+        """The shim is gone, or the slot no longer listens."""
+        with self._lock:
+            self._link = self._wake = None
+
+    def renewed(self, deadline_boot_s: float, wanted: Wanted | None) -> None:
+        """Postgres has granted another term."""
+        news = wanted is not self.wanted
+        self.wanted = wanted
+        with self._lock:
+            self.deadline_boot_s = deadline_boot_s
+            self._pass_on()
+            if news and self._wake is not None:
+                self._wake()
+
+    def lose(self) -> None:
+        """Postgres says that somebody else holds the session, or nobody."""
+        self.is_lost = True
+        with self._lock:
+            if self._wake is not None:
+                self._wake()
+
+    def _pass_on(self) -> None:
+        if self._link is None:
+            return
+        try:
+            self._link.set_deadline(self.deadline_boot_s)
+        except ShimGone:
+            self._link = None
+        except ShimSilent as error:
+            # It keeps the deadline that it has, and freezes its child by that.
+            get_log("keeper").warning("the shim takes no deadline", session=str(self.claim.session.id), why=str(error))
+
+
+class Keeper:
+    """Renews every lease of this worker, every `heartbeat_s`, and at once when hurried."""
+
+    def __init__(self, database: Database, *, lease_s: float, heartbeat_s: float) -> None:
+        self._database = database
+        self._lease_s = lease_s
+        self._held: dict[SessionId, Lease] = {}
+        self._lock = threading.Lock()
+        self._loop = Loop("keeper", self._turn, interval_s=heartbeat_s)
+        self._log = get_log("keeper")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether leases are being kept."""
+        return self._loop.is_alive
+
+    def start(self) -> None:
+        """Begin to keep."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Keep no more; call it when no slot is busy."""
+        self._loop.stop()
+
+    def hurry(self) -> None:
+        """Somebody wants something of a session: look now."""
+        self._loop.hurry()
+
+    @contextmanager
+    def keeping(self, claim: Claim, *, claimed_at_boot_s: float) -> Iterator[Lease]:
+        """Keep this lease while the block runs. `claimed_at_boot_s` is from before the claim was sent."""
+        lease = Lease(claim, deadline_boot_s=claimed_at_boot_s + self._lease_s)
+        with self._lock:
+            self._held[claim.session.id] = lease
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                del self._held[claim.session.id]
+
+    def _turn(self) -> None:
+        with self._lock:
+            held = list(self._held.values())
+        for lease in held:
+            if lease.slot_hangs:
+                self._log.error("slot hangs: its lease is not renewed", session=str(lease.claim.session.id))
+            elif not lease.is_lost:
+                self._renew(lease)
+
+    def _renew(self, lease: Lease) -> None:
+        # Taken before the renewal is sent, so that our deadline is never later than the one that Postgres sets.
+        sent_at_boot_s = boot_clock_s()
+        try:
+            with self._database.connection() as connection:
+                renewed = leases.renew(connection, lease.claim, lease_s=self._lease_s)
+        except DatabaseUnavailable as error:
+            self._log.warning("lease not renewed", session=str(lease.claim.session.id), why=str(error))
+            return
+        if renewed is None:
+            # A settlement of our own ends the lease as well; the slot knows.
+            lease.lose()
+        else:
+            lease.renewed(sent_at_boot_s + self._lease_s, renewed.wanted)

@@ -1,0 +1,137 @@
+"""A worker as the services see it: who it is, its slots, and its side loops."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uuid_utils.compat as uuid_utils
+
+import gsd_tasks
+from gsd_tasks.domain.session import SLOTS, SessionId, Worker, WorkerId, WorkerStatus
+from gsd_tasks.process.contain import Containment, probe
+from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
+from gsd_tasks.service.lease import Keeper
+from gsd_tasks.service.loop import Loop
+from gsd_tasks.store import Database, nodes, schema
+from gsd_tasks.telemetry import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gsd_tasks.settings import Settings
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+
+class Node:
+    """One life of one worker: made once per process, used by its slots from their threads."""
+
+    def __init__(self, settings: Settings, *, database_url: str, redis_url: str, name: str, slots: int = SLOTS) -> None:
+        self.settings = settings
+        self.database = Database(database_url)
+        self.bell = Bell(redis_url)
+        self.keeper = Keeper(self.database, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
+        self.containment: Containment = probe()
+        self.stopping = threading.Event()
+        self._drain_until = 0.0
+        self.worker = self._describe(name, slots)
+        self._free: queue.PriorityQueue[int] = queue.PriorityQueue()
+        for slot in range(1, slots + 1):
+            self._free.put(slot)
+        self._ear = Ear(redis_url, WANTED)
+        self._presence = Loop("presence", self._say_alive, interval_s=settings.heartbeat_s)
+        self._listener = Loop("listener", self._listen, interval_s=0)
+        self._log = get_log("node")
+
+    @property
+    def id(self) -> WorkerId:
+        """This life's id."""
+        return self.worker.id
+
+    def start(self) -> None:
+        """Take part in the cluster. Raises `SchemaMismatch` or `DatabaseUnavailable`."""
+        with self.database.connection() as connection:
+            schema.check(connection)
+            nodes.register(connection, self.worker)
+        for folder in (self.settings.spool_dir, self.settings.private_dir):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for loop in (self.bell, self.keeper, self._presence, self._listener):
+            loop.start()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; the slots let go of what they run when `GSD_DRAIN_S` is over."""
+        self._drain_until = time.monotonic() + self.settings.drain_s
+        self.stopping.set()
+        self._presence.hurry()
+
+    @property
+    def is_drained(self) -> bool:
+        """It is stopping, and what still runs has had its time (`GSD_DRAIN_S`)."""
+        return self.stopping.is_set() and time.monotonic() >= self._drain_until
+
+    def stop(self) -> None:
+        """Leave the cluster; call it when no slot is busy."""
+        self.stopping.set()
+        for loop in (self._listener, self._presence, self.keeper):
+            loop.stop()
+        self._say_alive(WorkerStatus.STOPPED)
+        self.bell.stop()
+        self._ear.close()
+        self.database.close()
+
+    @contextmanager
+    def slot(self) -> Iterator[int]:
+        """The lowest free slot, for the time of the block. There is one for every thread of the pool."""
+        slot = self._free.get(timeout=60)
+        try:
+            yield slot
+        finally:
+            self._free.put(slot)
+
+    def spool_folder(self, session_id: SessionId, attempt: int) -> Path:
+        """Where an attempt's shim keeps its spool on this host."""
+        return self.settings.spool_dir / str(session_id) / str(attempt)
+
+    def _say_alive(self, status: WorkerStatus | None = None) -> None:
+        present = WorkerStatus.STOPPING if self.stopping.is_set() else WorkerStatus.ALIVE
+        with self.database.connection() as connection:
+            nodes.seen(connection, self.id, status or present)
+
+    def _listen(self) -> None:
+        # Bells for other workers' sessions are heard too: a look costs one renewal of at most three leases.
+        if self._ear.wait(min(1.0, REST_S)) is not None:
+            self.keeper.hurry()
+
+    def _describe(self, name: str, slots: int) -> Worker:
+        now = datetime.now(UTC)
+        return Worker(
+            id=WorkerId(uuid_utils.uuid7()),
+            name=name,
+            host_id=_first_line(MACHINE_ID) or socket.gethostname(),
+            boot_id=_first_line(BOOT_ID) or "unknown",
+            pid=os.getpid(),
+            version=gsd_tasks.__version__,
+            status=WorkerStatus.ALIVE,
+            queues=self.settings.queues,
+            slots=slots,
+            containment=str(self.containment),
+            busy={},
+            started_at=now,
+            seen_at=now,
+        )
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

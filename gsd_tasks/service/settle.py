@@ -1,0 +1,89 @@
+"""From how a child ended to the session's next state, written once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gsd_tasks.domain.claude_events import judge
+from gsd_tasks.domain.errors import Fenced
+from gsd_tasks.domain.policy import Ending, Verdict, decide, judge_command
+from gsd_tasks.domain.session import Kind
+from gsd_tasks.domain.state import Reason
+from gsd_tasks.process.spool.exits import EndedBy
+from gsd_tasks.store import leases, transitions
+
+if TYPE_CHECKING:
+    from gsd_tasks.domain.claude_events import Conversation
+    from gsd_tasks.domain.session import Limits, Session
+    from gsd_tasks.domain.state import Wanted
+    from gsd_tasks.process.spool.exits import ExitRecord
+    from gsd_tasks.store import Claim, Database
+
+
+def ending_of(session: Session, record: ExitRecord, conversation: Conversation, *, handed_back: bool) -> Ending:
+    """What the shim's record, and for Claude its last result, say about the attempt.
+
+    `handed_back`: the child was told to end because its worker stops, and nobody wanted the session to end.
+    """
+    if record.ended_by is not None:
+        return _ended_by_shim(session, record, record.ended_by, handed_back=handed_back)
+    if session.kind is Kind.COMMAND:
+        return judge_command(record.exit_code, record.exit_signal)
+    conversation.end()
+    verdict = judge(conversation.result, record.exit_code, record.exit_signal)
+    return Ending(
+        reason=verdict.reason,
+        detail=verdict.detail,
+        succeeded=verdict.ok,
+        exit_code=record.exit_code,
+        exit_signal=record.exit_signal,
+        result=conversation.result.summary() if conversation.result else None,
+    )
+
+
+def settle(database: Database, claim: Claim, ending: Ending, wanted: Wanted | None) -> Verdict:
+    """Write the next state, by the holder alone.
+
+    Raises:
+        Fenced: somebody else holds the session; nothing was written.
+        DatabaseUnavailable: try again; it is written once, however often this is called.
+    """
+    verdict = decide(ending, wanted=wanted, on_lost=claim.session.on_lost)
+    with database.connection() as connection:
+        if transitions.settle(connection, claim, verdict) or leases.was_settled_by(connection, claim):
+            return verdict
+        # A cancel came between the last renewal and this: it counts more than another try.
+        renewed = leases.renew(connection, claim, lease_s=1)
+        if renewed is None or renewed.wanted is wanted:
+            raise Fenced(f"session {claim.session.id} is no longer ours to settle")
+    return settle(database, claim, ending, renewed.wanted)
+
+
+def _ended_by_shim(session: Session, record: ExitRecord, ended_by: EndedBy, *, handed_back: bool) -> Ending:
+    stopped_with_worker = handed_back and ended_by is EndedBy.STOPPED
+    reason, detail = _why_ended(session.limits, record, ended_by)
+    return Ending(
+        reason=Reason.WORKER_STOPPED if stopped_with_worker else reason,
+        detail="its worker was stopped" if stopped_with_worker else detail,
+        handed_back=stopped_with_worker,
+        exit_code=record.exit_code,
+        exit_signal=record.exit_signal,
+    )
+
+
+def _why_ended(limits: Limits, record: ExitRecord, ended_by: EndedBy) -> tuple[Reason, str]:
+    match ended_by:
+        case EndedBy.TIMEOUT:
+            return Reason.TIMEOUT, f"it ran for its whole {limits.timeout_s:g} s"
+        case EndedBy.IDLE_TIMEOUT:
+            return Reason.IDLE_TIMEOUT, f"it printed nothing for {limits.idle_timeout_s:g} s"
+        case EndedBy.OUTPUT_LIMIT:
+            return Reason.OUTPUT_LIMIT, f"it printed more than {limits.max_output_bytes} bytes"
+        case EndedBy.STOPPED:
+            return Reason.CANCELLED, "it was told to end"
+        case EndedBy.LEASE_LOST:
+            return Reason.LEASE_LOST, "its worker could not renew the lease for too long"
+        case EndedBy.SPOOL_FAILED:
+            return Reason.SPOOL_FAILED, f"its output could not be kept on the worker's disk: {record.detail}"
+        case EndedBy.NOT_STARTED:
+            return Reason.START_FAILED, record.detail or "it was not started"

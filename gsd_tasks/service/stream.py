@@ -1,0 +1,172 @@
+"""From the spool into Postgres: read, cut into rows, commit in guarded batches.
+
+A batch is committed at once when the last one is 20 ms old, or when it is large; so a single line is not kept waiting, and a
+torrent costs 50 commits a second. Nothing is trimmed from the spool that is not committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gsd_tasks.domain.cutting import Cutter, Piece
+from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
+from gsd_tasks.domain.session import Stream
+from gsd_tasks.process.spool.reader import SpoolReader
+from gsd_tasks.store import leases, outputs
+from gsd_tasks.store.leases import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gsd_tasks.process.spool.exits import ExitRecord
+    from gsd_tasks.store import Claim, Database
+
+BATCH_INTERVAL_S: Final = 0.020
+BATCH_ROWS: Final = 5_000
+BATCH_BYTES: Final = 2 * 1024 * 1024
+READ_BYTES: Final = 128 * 1024
+TRIM_BYTES: Final = 8 * 1024 * 1024
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Ready(NamedTuple):
+    """A piece that waits for its batch."""
+
+    stream: Stream
+    piece: Piece
+
+
+class Streamer:
+    """Carries one attempt's output from its spool into Postgres, from wherever Postgres stands.
+
+    `on_piece` sees each piece once, in order, before it is committed.
+    """
+
+    def __init__(
+        self, database: Database, claim: Claim, folder: Path, on_piece: Callable[[Stream, Piece], None], begin: Progress
+    ) -> None:
+        self._database = database
+        self._claim = claim
+        self._on_piece = on_piece
+        self._reader = SpoolReader(folder, begin.stdout_bytes, begin.stderr_bytes)
+        self._cutters = {Stream.STDOUT: Cutter(), Stream.STDERR: Cutter()}
+        self._ready: deque[Ready] = deque()
+        self._ready_bytes = 0
+        self._committed = begin
+        self._unsure: Progress | None = None
+        self._committed_at = 0.0
+        self._trimmed_bytes = 0
+
+    @property
+    def committed(self) -> Progress:
+        """What Postgres is known to have."""
+        return self._committed
+
+    def close(self) -> None:
+        """Let go of the spool."""
+        self._reader.close()
+
+    def has_all(self, ended: ExitRecord) -> bool:
+        """Everything that the child wrote is committed."""
+        return (self._committed.stdout_bytes, self._committed.stderr_bytes) == (ended.stdout_bytes, ended.stderr_bytes)
+
+    def pump(self, *, at_end: bool = False) -> bool:
+        """Read what there is and commit a batch if one is due. True: call again at once, there is more.
+
+        Raises:
+            Fenced: the session is somebody else's.
+            DatabaseUnavailable: try again later; nothing is lost.
+            SpoolCorrupt: the spool cannot be read on.
+        """
+        more = self._fill()
+        if at_end and not more:
+            self._close_lines()
+        if self._unsure is not None:
+            self._make_sure()
+        if not self._ready or not self._is_due(at_end=at_end):
+            return more
+        self._commit()
+        return more or bool(self._ready)
+
+    def wait_s(self, longest_s: float) -> float:
+        """How long one may wait for news before `pump` has something to do by itself."""
+        waits = [longest_s]
+        if self._ready:
+            waits.append(self._committed_at + BATCH_INTERVAL_S - time.monotonic())
+        due = [cutter.due_ns for cutter in self._cutters.values() if cutter.due_ns is not None]
+        if due:
+            waits.append((min(due) - time.time_ns()) / 1e9)
+        return max(0.0, min(waits))
+
+    def _fill(self) -> bool:
+        while len(self._ready) < BATCH_ROWS and self._ready_bytes < BATCH_BYTES:
+            records = self._reader.read(READ_BYTES)
+            for record in records:
+                self._take(record.stream, self._cutters[record.stream].feed(record.payload, record.written_at_ns))
+            if not records:
+                for stream, cutter in self._cutters.items():
+                    self._take(stream, cutter.overdue(time.time_ns()))
+                return False
+        return True
+
+    def _close_lines(self) -> None:
+        for stream, cutter in self._cutters.items():
+            self._take(stream, cutter.close())
+
+    def _take(self, stream: Stream, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            self._on_piece(stream, piece)
+            self._ready.append(Ready(stream, piece))
+            self._ready_bytes += piece.size
+
+    def _is_due(self, *, at_end: bool) -> bool:
+        return (
+            at_end
+            or len(self._ready) >= BATCH_ROWS
+            or self._ready_bytes >= BATCH_BYTES
+            or time.monotonic() - self._committed_at >= BATCH_INTERVAL_S
+        )
+
+    def _commit(self) -> None:
+        batch, after = self._next_batch()
+        self._unsure = after
+        with self._database.connection() as connection:
+            if not outputs.append(connection, self._claim, batch, self._committed, after):
+                raise Fenced(f"session {self._claim.session.id} is no longer ours: {len(batch)} rows were not written")
+        self._has_committed(after)
+
+    def _next_batch(self) -> tuple[outputs.Batch, Progress]:
+        batch, size = outputs.Batch(), 0
+        counts = {Stream.STDOUT: self._committed.stdout_bytes, Stream.STDERR: self._committed.stderr_bytes}
+        for stream, piece in self._ready:
+            if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
+                break
+            batch.add(stream, EPOCH + timedelta(microseconds=piece.at_ns // 1000), piece.body, eol=piece.eol)
+            counts[stream] += piece.size
+            size += piece.size
+        return batch, Progress(self._committed.last_seq + len(batch), counts[Stream.STDOUT], counts[Stream.STDERR])
+
+    def _make_sure(self) -> None:
+        """The last batch was sent and not answered: ask what became of it, never send it blindly."""
+        with self._database.connection() as connection:
+            found = leases.progress(connection, self._claim)
+        if found is not None and found == self._unsure:
+            self._has_committed(found)
+        elif found == self._committed:
+            self._unsure = None
+        else:
+            raise Fenced(f"session {self._claim.session.id} is no longer ours")
+
+    def _has_committed(self, after: Progress) -> None:
+        for _ in range(after.last_seq - self._committed.last_seq):
+            self._ready_bytes -= self._ready.popleft().piece.size
+        self._committed, self._unsure = after, None
+        self._committed_at = time.monotonic()
+        total = after.stdout_bytes + after.stderr_bytes
+        if total - self._trimmed_bytes >= TRIM_BYTES:
+            self._reader.trim(after.stdout_bytes, after.stderr_bytes)
+            self._trimmed_bytes = total

@@ -1,0 +1,85 @@
+"""The tasks: a few lines each. What they do is in `gsd_tasks.service`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from celery import Task
+from celery.exceptions import Ignore, Retry
+
+from gsd_tasks.celery_app import RUN_SESSION, SWEEP, app, make_publish
+from gsd_tasks.celery_worker import node
+from gsd_tasks.domain.errors import UsageError
+from gsd_tasks.domain.session import SessionId
+from gsd_tasks.domain.state import Status
+from gsd_tasks.local.addresses import resolve_addresses
+from gsd_tasks.service.attempt import Settled
+from gsd_tasks.service.attempt import run_session as attempt_session
+from gsd_tasks.service.messages import QueuedMessages
+from gsd_tasks.service.republish import republish
+from gsd_tasks.settings import settings
+from gsd_tasks.store import Database
+from gsd_tasks.telemetry import get_log
+
+
+class SessionFailed(Exception):
+    """What Celery shows of a failed session: its reason and the sentence beside it."""
+
+
+class SessionTask(Task):
+    """A task whose one argument is a session's id; whoever sends a prompt is told what to use."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send the message, for a session that exists."""
+        _session_id(*(args or ()), **(kwargs or {}))
+        return super().apply_async(args, kwargs, **options)
+
+
+@app.task(name=RUN_SESSION, base=SessionTask, bind=True, throws=(SessionFailed, UsageError))
+def run_session(self: SessionTask, session_id: str) -> str:
+    """Run a session, and let Celery show how it ended."""
+    settled = attempt_session(node(), _session_id(session_id))
+    if settled is None:
+        # A message too many, or a session that somebody else holds now: there is nothing to show.
+        raise Ignore
+    return _shown(self, settled)
+
+
+@app.task(name=SWEEP)
+def sweep() -> int:
+    """Send again the messages that are missing, and end what has expired. How many were sent."""
+    addresses = resolve_addresses(settings())
+    database = Database(addresses.database_url, connections=1)
+    try:
+        swept = republish(database, QueuedMessages(addresses.redis_url), make_publish(addresses.redis_url))
+    finally:
+        database.close()
+    if swept.published or swept.expired:
+        get_log("sweep").info("swept", published=swept.published, expired=len(swept.expired))
+    return swept.published
+
+
+def _shown(task: SessionTask, settled: Settled) -> str:
+    verdict = settled.verdict
+    said = f"{verdict.reason}: {verdict.detail}" if verdict.detail else str(verdict.reason)
+    match verdict.status:
+        case Status.FAILED:
+            raise SessionFailed(said)
+        case Status.QUEUED:
+            raise Retry(said)
+        case Status.CANCELLED:
+            task.send_event("task-revoked", terminated=True, signum=None, expired=False)
+            raise Ignore
+        case _:
+            return said
+
+
+def _session_id(*args: Any, **kwargs: Any) -> SessionId:
+    try:
+        (text,) = (*args, *kwargs.values())
+        return SessionId(UUID(text))
+    except (TypeError, ValueError, AttributeError):
+        raise UsageError(
+            "run_session takes the id of a session that exists: use gsd_tasks.Client().enqueue(prompt=...) to make one"
+        ) from None

@@ -1,0 +1,222 @@
+"""An in-memory stand-in for `gsd_tasks.Client`: what the command line does with a client, and with its answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from gsd_tasks.domain.errors import NoSuchSession, Unavailable
+from gsd_tasks.domain.session import (
+    ClaudeOptions,
+    HistoryEntry,
+    Kind,
+    Limits,
+    OnLost,
+    OutputRow,
+    Session,
+    SessionId,
+    Stream,
+    Worker,
+    WorkerId,
+    WorkerStatus,
+)
+from gsd_tasks.domain.state import Reason, Status
+
+ID = SessionId(UUID("0199a1b2-c3d4-7e5f-8000-000000000001"))
+AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def session(**changes: Any) -> Session:
+    """A command that is queued, but for `changes`."""
+    queued = Session(
+        id=ID,
+        kind=Kind.COMMAND,
+        status=Status.QUEUED,
+        wanted=None,
+        reason=Reason.ENQUEUED,
+        detail=None,
+        name=None,
+        thread=None,
+        parent_id=None,
+        queue="sessions",
+        priority=5,
+        key=None,
+        prompt=None,
+        command=("true",),
+        working_dir="/srv",
+        env={"TOKEN": "***"},
+        context={},
+        limits=Limits(),
+        claude=ClaudeOptions(),
+        on_lost=OnLost.FAIL,
+        attempt=0,
+        seq=0,
+        worker=None,
+        slot=None,
+        exit_code=None,
+        exit_signal=None,
+        result=None,
+        created_at=AT,
+        run_at=None,
+        expires_at=None,
+        started_at=None,
+        ended_at=None,
+    )
+    return replace(queued, **changes)
+
+
+def row(
+    seq: int, data: str | bytes, *, stream: Stream = Stream.STDOUT, eol: bool = True, attempt: int = 1
+) -> OutputRow:
+    """A row; bytes for one that is no valid text."""
+    text, raw = (data, None) if isinstance(data, str) else (None, data)
+    return OutputRow(ID, seq, attempt, stream, AT + timedelta(seconds=seq), text, raw, eol)
+
+
+def entry(to: Status, reason: Reason, *, detail: str | None = None, attempt: int = 1) -> HistoryEntry:
+    """A transition."""
+    return HistoryEntry(
+        id=1,
+        session_id=ID,
+        from_status=None,
+        to_status=to,
+        attempt=attempt,
+        worker="w@host",
+        reason=reason,
+        detail=detail,
+        at=AT,
+    )
+
+
+WORKER = Worker(
+    id=WorkerId(UUID(int=1)),
+    name="w@host",
+    host_id="h",
+    boot_id="b",
+    pid=7,
+    version="0.1.0",
+    status=WorkerStatus.ALIVE,
+    queues=("sessions",),
+    slots=3,
+    containment="cgroup",
+    busy={2: ID},
+    started_at=AT,
+    seen_at=AT,
+)
+
+
+class FakeClient:
+    """One session, which has written `rows` and then ends as `end` says; with `hold`, only once it is cancelled."""
+
+    def __init__(
+        self, *, rows: Iterable[OutputRow] = (), end: Mapping[str, Any] | None = None, hold: bool = False
+    ) -> None:
+        self.rows = list(rows)
+        self.end = dict(end or {"status": Status.COMPLETED, "reason": Reason.FINISHED, "exit_code": 0})
+        self.session = session(seq=len(self.rows))
+        self.entries = [entry(Status.QUEUED, Reason.ENQUEUED)]
+        self.known_workers = [WORKER]
+        self.requests: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        self.failures: list[Unavailable] = []
+        self.following = threading.Event()
+        self.may_end = threading.Event()
+        if not hold:
+            self.may_end.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.calls.append("close")
+
+    def enqueue(self, **request: Any) -> Session:
+        self.requests.append(request)
+        if "command" not in request:
+            self.session = replace(self.session, kind=Kind.CLAUDE, prompt=request["prompt"], command=None)
+        return self.session
+
+    def get(self, session_id: str) -> Session:
+        if not str(ID).startswith(session_id):
+            raise NoSuchSession(session_id)
+        return self.session
+
+    def list(self, **filters: Any) -> list[Session]:
+        self.requests.append(filters)
+        return [self.session]
+
+    def cancel(self, session_id: str) -> Session:
+        self.calls.append("cancel")
+        self.end = {"status": Status.CANCELLED, "reason": Reason.CANCELLED}
+        self.may_end.set()
+        return self.get(session_id)
+
+    def delete(self, session_id: str) -> None:
+        self.calls.append(f"delete {session_id}")
+
+    def output(
+        self, session_id: str, *, after_seq: int = 0, limit: int = 1000, stream: Any = None, newest_first: bool = False
+    ) -> list[OutputRow]:
+        rows = [row for row in self.rows if row.seq > after_seq and stream in {None, row.stream}]
+        return (rows[::-1] if newest_first else rows)[:limit]
+
+    def output_since(
+        self, session_id: str, time: datetime, *, stream: Any = None, limit: int = 1000
+    ) -> list[OutputRow]:
+        return [row for row in self.output(session_id, stream=stream) if row.written_at >= time][:limit]
+
+    def follow(
+        self, session_id: str, *, after_seq: int = 0, stream: Any = None, stop: threading.Event | None = None
+    ) -> Iterator[OutputRow]:
+        self.entries[1:2] = [entry(Status.RUNNING, Reason.CLAIMED)]
+        for row in self.output(session_id, after_seq=after_seq, stream=stream):
+            yield row
+            if self.failures:
+                raise self.failures.pop()
+        self.following.set()
+        while not self.may_end.wait(0.01):
+            if stop is not None and stop.is_set():
+                return
+        self._finish()
+
+    def wait(self, session_id: str, *, timeout_s: float | None = None) -> Session:
+        if not self.may_end.wait(timeout_s):
+            raise TimeoutError
+        self._finish()
+        return self.get(session_id)
+
+    def history(self, session_id: str) -> list[HistoryEntry]:
+        return list(self.entries)
+
+    def workers(self) -> list[Worker]:
+        return self.known_workers
+
+    def _finish(self) -> None:
+        self.session = replace(self.session, ended_at=AT, **self.end)
+        last = entry(self.end["status"], self.end["reason"], detail=self.end.get("detail"))
+        if self.entries[-1] != last:
+            self.entries.append(last)
+
+
+def run_program() -> int:
+    """For tests that need a process of its own: `gsd-tasks` with a session that prints a line, and then waits."""
+    import sys
+
+    from gsd_tasks.cli import connection, main
+
+    fake = FakeClient(rows=[row(1, "hello")], hold=True)
+    fake_path = Path(sys.argv.pop(1))
+    connection.connect = lambda: fake  # type: ignore[assignment,return-value]
+    try:
+        return main()
+    finally:
+        fake_path.write_text("\n".join(fake.calls))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_program())

@@ -1,0 +1,56 @@
+"""Each test of a child runs once in every form of containment that this host gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from gsd_tasks.process.contain import Containment, probe
+from tests.process.bench import Bench
+
+STRONGEST: Final = probe()
+
+needs_pid_namespace = pytest.mark.skipif(
+    STRONGEST is not Containment.PID_NAMESPACE, reason="this host gives no PID namespace"
+)
+
+
+@pytest.fixture(
+    params=[pytest.param(Containment.PID_NAMESPACE, marks=needs_pid_namespace), Containment.SUBREAPER], ids=str
+)
+def form(request: pytest.FixtureRequest) -> Containment:
+    return Containment(request.param)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, form: Containment) -> Iterator[Bench]:
+    bench = Bench(tmp_path, form)
+    yield bench
+    bench.put_away()
+
+
+@pytest.fixture
+def weak_bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path, Containment.SUBREAPER)
+    yield bench
+    bench.put_away()
+
+
+@pytest.fixture
+def strong_bench(tmp_path: Path) -> Iterator[Bench]:
+    if STRONGEST is not Containment.PID_NAMESPACE:
+        pytest.skip("this host gives no PID namespace")
+    bench = Bench(tmp_path, Containment.PID_NAMESPACE)
+    yield bench
+    bench.put_away()
+
+
+@pytest.fixture
+def any_bench(tmp_path: Path) -> Iterator[Bench]:
+    """In the form that this host would use: for what has nothing to do with containment."""
+    bench = Bench(tmp_path, STRONGEST)
+    yield bench
+    bench.put_away()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.session import ClaudeOptions, PermissionMode
+from gsd_tasks.process import claude
+from gsd_tasks.process.claude import (
+    claude_argv,
+    claude_env,
+    find_claude,
+    make_private_dir,
+    private_dir,
+    remove_private_dir,
+)
+
+ID = uuid.UUID("0190c0de-0000-7000-8000-000000000001")
+BINARY = Path("/opt/claude")
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_setting_comes_before_path_and_path_before_the_package(tmp_path: Path) -> None:
+    chosen, on_path = program(tmp_path / "chosen"), program(tmp_path / "bin/claude")
+    assert find_claude(chosen, str(on_path.parent)) == chosen
+    assert find_claude(None, f"/nowhere:{on_path.parent}") == on_path
+    assert find_claude(None, "/nowhere").name == "claude"
+
+
+def test_a_relative_entry_of_path_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "claude")
+    monkeypatch.chdir(tmp_path)
+    assert find_claude(None, ".::").parent != tmp_path
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "no program"])
+def test_a_setting_that_is_no_program_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "claude"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "no program":
+        path.touch(0o644)
+    with pytest.raises(ConfigurationError, match="GSD_CLAUDE_BIN"):
+        find_claude(path, "/usr/bin")
+
+
+def test_without_any_claude_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claude, "_bundled", lambda: None)
+    with pytest.raises(ConfigurationError, match=r"GSD_CLAUDE_BIN.*PATH.*pip install") as missing:
+        find_claude(None, "")
+    assert "\n" not in str(missing.value)
+
+
+def test_the_options_become_flags() -> None:
+    options = ClaudeOptions(
+        model="opus", max_turns=3, allowed_tools=("Read", "Bash(git *)"), permission_mode=PermissionMode.PLAN
+    )
+    argv = claude_argv(BINARY, ID, options)
+    assert argv[0] == str(BINARY)
+    assert {"-p", "--output-format=stream-json", "--verbose", "--setting-sources=", "--strict-mcp-config"} < set(argv)
+    assert {"--model=opus", "--max-turns=3", "--permission-mode=plan", f"--session-id={ID}"} < set(argv)
+    assert argv[-2:] == ("--allowedTools=Read", "--allowedTools=Bash(git *)")
+
+
+def test_what_is_not_chosen_is_left_to_the_cli() -> None:
+    argv = claude_argv(BINARY, ID, ClaudeOptions(model=None, max_turns=None))
+    assert not [flag for flag in argv if flag.startswith(("--model", "--max-turns", "--allowedTools"))]
+
+
+def test_a_value_cannot_become_a_flag_of_its_own() -> None:
+    argv = claude_argv(BINARY, ID, ClaudeOptions(model="--dangerously-skip-permissions", allowed_tools=("--debug",)))
+    assert not {"--dangerously-skip-permissions", "--debug"} & set(argv)
+
+
+@pytest.mark.parametrize(
+    ("euid", "mode", "expected"), [(0, "bypassPermissions", True), (0, "plan", False), (7, "bypassPermissions", False)]
+)
+def test_only_root_that_bypasses_permissions_calls_itself_a_sandbox(
+    monkeypatch: pytest.MonkeyPatch,
+    euid: int,
+    mode: str,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    assert ("IS_SANDBOX" in claude_env(Path("/p"), ClaudeOptions(permission_mode=PermissionMode(mode)))) is expected
+
+
+def test_a_private_folder_is_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        folder = make_private_dir(tmp_path / "a/b", ID, 1)
+    finally:
+        os.umask(old)
+    assert [path.stat().st_mode & 0o777 for path in (folder.parent, folder, *folder.iterdir())] == [0o700] * 4
+    env = claude_env(folder, ClaudeOptions())
+    assert all(Path(env[name]).is_dir() for name in ("CLAUDE_CONFIG_DIR", "TMPDIR", "CLAUDE_CODE_TMPDIR"))
+
+
+def test_attempts_have_folders_of_their_own_and_one_made_again_is_empty(tmp_path: Path) -> None:
+    first = make_private_dir(tmp_path, ID, 1)
+    (first / "config/left").touch()
+    assert make_private_dir(tmp_path, ID, 2) != first
+    assert list((make_private_dir(tmp_path, ID, 1) / "config").iterdir()) == []
+
+
+def test_removing_takes_one_attempt_and_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.touch()
+    (make_private_dir(tmp_path / "p", ID, 1) / "tmp/link").symlink_to(outside)
+    other = make_private_dir(tmp_path / "p", ID, 2)
+    remove_private_dir(tmp_path / "p", ID, 1)
+    remove_private_dir(tmp_path / "p", ID, 1)
+    assert not private_dir(tmp_path / "p", ID, 1).exists()
+    assert other.exists()
+    assert outside.exists()
