@@ -123,7 +123,7 @@ def _queues(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_sessions(options: Mapping[str, Any]) -> int:
     """The number of slots, if this worker can run sessions at all."""
-    pool = options.get("pool_cls")
+    pool = options.get("pool")
     if pool not in (None, "threads") and not (isinstance(pool, type) and issubclass(pool, ThreadPool)):
         _refuse(f"-P {_pool_name(pool)}: sessions run in threads; leave -P out")
     if options.get("autoscale"):

@@ -29,7 +29,7 @@ def up(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=32, help="Worker nodes, of three slots each.")] = 1,
 ) -> int:
-    """Start a whole cluster on this machine and keep it up until Ctrl-C: Postgres and Redis too, where none is named."""
+    """Start a whole cluster on this machine and keep it up until Ctrl-C; Postgres and Redis too, if none is named."""
     from gsd_tasks import store
     from gsd_tasks.local.up import run_up
     from gsd_tasks.settings import read_settings

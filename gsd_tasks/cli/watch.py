@@ -110,6 +110,7 @@ class _Watcher:
             self._cancel(number)
         if answer is Answer.GO_ON:
             self._signals.answered()
+            self._screen.say("watching on")
         return answer
 
     def _cancel(self, number: int) -> None:

@@ -61,5 +61,5 @@ def _remembered(state: StateDir, name: str) -> tuple[int, str]:
 def _settle(server: EmbeddedServer, name: str, state: StateDir) -> None:
     """Its port, and on disk before it is used. Its own former life must not look like somebody else on that port."""
     server.end_former()
-    server.port = choose_port(server.port)
+    server.port = choose_port(server.port or None)
     state.remember(**{name: {"port": server.port, "password": server.password}})

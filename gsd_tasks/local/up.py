@@ -80,7 +80,7 @@ def run_parts(
         if not sys.platform.startswith("linux"):
             raise ConfigurationError("`gsd-tasks up` needs Linux (or WSL 2): on others, run it in a container")
         state.create()
-        with state.hold(), StopRequests() as requests, Supervisor(requests, say) as supervisor:
+        with StopRequests() as requests, state.hold(), Supervisor(requests, say) as supervisor:
             Up(settings, state, supervisor, say).run(parts_of, migrate, ready)
     except (GsdError, OSError) as error:
         say(f"gsd-tasks up: {error}")

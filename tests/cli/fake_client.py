@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,13 +161,14 @@ class FakeClient:
 
     def output(
         self, session_id: str, *, after_seq: int = 0, limit: int = 1000, stream: Any = None, newest_first: bool = False
-    ) -> list[OutputRow]:
+    ) -> Sequence[OutputRow]:
+        self.get(session_id)
         rows = [row for row in self.rows if row.seq > after_seq and stream in {None, row.stream}]
         return (rows[::-1] if newest_first else rows)[:limit]
 
     def output_since(
         self, session_id: str, time: datetime, *, stream: Any = None, limit: int = 1000
-    ) -> list[OutputRow]:
+    ) -> Sequence[OutputRow]:
         return [row for row in self.output(session_id, stream=stream) if row.written_at >= time][:limit]
 
     def follow(
@@ -190,10 +191,11 @@ class FakeClient:
         self._finish()
         return self.get(session_id)
 
-    def history(self, session_id: str) -> list[HistoryEntry]:
-        return list(self.entries)
+    def history(self, session_id: str) -> Sequence[HistoryEntry]:
+        self.get(session_id)
+        return [*self.entries]
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> Sequence[Worker]:
         return self.known_workers
 
     def _finish(self) -> None:
@@ -216,7 +218,3 @@ def run_program() -> int:
         return main()
     finally:
         fake_path.write_text("\n".join(fake.calls))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_program())

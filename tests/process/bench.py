@@ -22,6 +22,7 @@ from gsd_tasks.process.spool.reader import SpoolReader
 
 PATIENCE_S: Final = 20.0
 
+
 @dataclass(frozen=True)
 class Finished:
     record: ExitRecord
@@ -144,6 +145,6 @@ def unique_seconds() -> str:
 
 
 def _arguments(pid: int) -> bytes:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as arguments:
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/cmdline").open("rb") as arguments:
         return arguments.read()
     return b""

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,10 @@ def test_the_child_sees_its_environment_and_nothing_else(bench: Bench) -> None:
 def test_the_child_has_three_descriptors_and_its_own_session(bench: Bench) -> None:
     """Nothing of the shim's or the worker's is inherited; no signal is ignored or blocked."""
     running = bench.start(
-        "sh", "-c", 'ls /proc/$$/fd | tr "\\n" " "; umask; grep -E "^Sig(Blk|Ign)" /proc/$$/status; cut -d" " -f5,6 /proc/$$/stat; echo $$'
+        "sh",
+        "-c",
+        'ls /proc/$$/fd | tr "\\n" " "; umask; '
+        'grep -E "^Sig(Blk|Ign)" /proc/self/status; cut -d" " -f5,6 /proc/$$/stat; echo $$',
     )
 
     fds, blocked, ignored, session, pid = running.finish().stdout.decode().strip().split("\n")
@@ -165,5 +169,5 @@ def test_the_child_starts_soon(any_bench: Bench) -> None:
 
 
 def _peak_rss_kib(pid: int) -> int:
-    with open(f"/proc/{pid}/status") as status:
+    with Path(f"/proc/{pid}/status").open() as status:
         return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)

@@ -44,7 +44,7 @@ def streams(written: Written) -> tuple[bytes, bytes]:
 @given(written=writes, stdout_part=st.floats(0, 1), stderr_part=st.floats(0, 1), trims=st.booleans())
 @settings(deadline=None, max_examples=200)
 def test_reading_goes_on_from_any_pair_of_counts(
-    written: Written, stdout_part: float, stderr_part: float, trims: bool
+    written: Written, stdout_part: float, stderr_part: float, *, trims: bool
 ) -> None:
     """Exactly the remaining bytes of either stream, also when what came before is deleted."""
     stdout, stderr = streams(written)

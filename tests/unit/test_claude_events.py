@@ -28,7 +28,7 @@ RESULT = {
 
 
 def line(event: Any) -> str:
-    return json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(event, separators=(",", ":"))
 
 
 def result(**changes: Any) -> ResultEvent:
@@ -88,7 +88,8 @@ def test_what_a_database_refuses_is_replaced() -> None:
 
 @given(st.lists(st.integers(1, 200), max_size=8))
 def test_a_conversation_takes_lines_in_pieces(cuts: list[int]) -> None:
-    conversation, text = Conversation(), line(INIT | {"cwd": "ü" * 50}).encode()
+    conversation = Conversation()
+    text = json.dumps(INIT | {"cwd": "ü" * 50}, ensure_ascii=False).encode()
     conversation.feed(line({"type": "user"}), eol=False)
     conversation.feed("more of it")
     for size in cuts:

@@ -198,9 +198,10 @@ class Loop:
 
 
 def _terminated() -> int:
-    """A descriptor that is readable once SIGTERM has come."""
+    """A descriptor that is readable once SIGTERM has come, were it before this."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     return heard

@@ -55,8 +55,10 @@ def probe() -> int:
 
 
 def _become_shim(lock: int) -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    # Kept back until there is a child to end; init, which inherits this, is not to end by it at all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     linux.make_undumpable()
     linux.name_process(b"gsd-shim")
     linux.set_child_subreaper()

@@ -1,8 +1,8 @@
 """What a worker and a shim say to each other.
 
 At the start: one LaunchSpec as a line of JSON on the shim's stdin, one line of JSON back on its stdout, either
-`{"started": true, ...}` or `{"failed": stage, "errno": n, ...}`. After that, on the socket CONTROL_NAME in the spool folder,
-a line of JSON for each request and one for each reply:
+`{"started": true, ...}` or `{"failed": stage, "errno": n, ...}`. After that, on the socket CONTROL_NAME in the spool
+folder, a line of JSON for each request and one for each reply:
 
     {"do": "deadline", "boot_s": t}   the child may work until CLOCK_BOOTTIME is t
     {"do": "end", "why": w}           end it: "stopped" gracefully, "lease_lost" at once

@@ -1,0 +1,240 @@
+"""The real command line against real servers and a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gsd_tasks.domain.state import Status
+from gsd_tasks.testing import OfflineModel, Text, by_prompt
+from tests.claude_cli import BUNDLED_CLAUDE
+from tests.cluster import Cluster
+from tests.waiting import until
+
+GSD = (sys.executable, "-m", "gsd_tasks")
+BOUND_S = 60
+MESS = b"\x1b[31mred\x00\xff\r\nlast without newline"
+
+
+class Shell:
+    """Calls `gsd-tasks` as a person or a script does, in a folder and an environment of its own."""
+
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self.env = dict(env)
+        self.folder = folder
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*GSD, *arguments],
+            env=self.env,
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            timeout=BOUND_S,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> object:
+        ran = self(*arguments, "--json")
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    def start(self, *arguments: str, **options: int) -> subprocess.Popen[bytes]:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return subprocess.Popen([*GSD, *arguments], env=self.env, cwd=self.folder, **streams)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def shell(cluster: Cluster) -> Shell:
+    return Shell(cluster.env, cluster.folder)
+
+
+@pytest.fixture
+def worked(cluster: Cluster, shell: Shell) -> Shell:
+    """With a worker that takes what is queued."""
+    cluster.worker()
+    return shell
+
+
+def test_run_shows_a_command_live_and_ends_with_its_code(worked: Shell) -> None:
+    ran = worked("run", "--", "sh", "-c", "echo out; echo err >&2; pwd; exit 7")
+    assert (ran.returncode, ran.stdout) == (7, b"out\n" + bytes(worked.folder) + b"\n")
+    words = ran.stderr.decode().splitlines()
+    assert "err" in words
+    assert "is queued" in words[0]
+    assert "started on gsd@" in words[1]
+    assert words[-1].startswith("gsd-tasks: failed (exit_code)")
+
+    assert worked("run", "--", "true").returncode == 0
+    assert worked("run", "--", "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+    assert worked("run", "--timeout", "0.5", "--", "sleep", "60").returncode == 124
+    assert worked("run", "--", "no-such-program-anywhere").returncode == 125
+    assert worked("run", "-C", "nowhere", "--", "true").returncode == 125
+
+
+def test_what_a_session_wrote_is_read_back_in_every_form(worked: Shell) -> None:
+    (worked.folder / "mess").write_bytes(MESS)
+    id_ = worked("enqueue", "--name", "mess", "--key", "k", "--", "cat", "mess").stdout.decode().strip()
+    assert worked("wait", id_).returncode == 0
+    assert worked("enqueue", "--name", "mess", "--key", "k", "--", "cat", "mess").stdout.decode().strip() == id_
+
+    assert worked("logs", id_, "--raw").stdout == MESS
+    assert worked("logs", id_[:30]).stdout == "^[[31mred^@\ufffd\nlast without newline".encode()
+    rows = [json.loads(line) for line in worked("logs", id_, "--json").stdout.splitlines()]
+    assert [(row["seq"], row["eol"]) for row in rows] == [(1, True), (2, False)]
+
+    assert b"mess" in worked("ps").stdout
+    assert b"completed" in worked("show", id_).stdout
+    assert b"claimed" in worked("history", id_).stdout
+    assert [one["id"] for one in worked.json("ps", "--status", "completed")] == [id_]  # type: ignore[attr-defined]
+    assert worked.json("show", id_)["exit_code"] == 0  # type: ignore[index]
+    assert len(worked.json("history", id_)) == 3  # type: ignore[arg-type]
+    assert worked.json("workers")[0]["status"] == "alive"  # type: ignore[index]
+
+    assert worked("rm", id_).returncode == 0
+    gone = worked("show", id_)
+    assert (gone.returncode, gone.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.mark.skipif(not BUNDLED_CLAUDE.exists(), reason="the claude CLI is not installed")
+def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, shell: Shell) -> None:
+    with OfflineModel(by_prompt({"question": [Text("forty-two")]})) as model:
+        cluster.worker(env=model.env | {"GSD_CLAUDE_BIN": str(BUNDLED_CLAUDE)})
+        ran = shell("run", "-", stdin=b"A question\n")
+    assert ran.returncode == 0, ran.stderr
+    assert b"forty-two" in ran.stdout
+    assert b'{"type"' not in ran.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_script_that_is_stopped_takes_its_session_along(
+    cluster: Cluster, worked: Shell, number: signal.Signals, code: int
+) -> None:
+    process = worked.start("run", "--", "sh", "-c", "echo pid=$$; exec sleep 600")
+    assert process.stdout
+    pid = int(process.stdout.readline().removeprefix(b"pid="))
+    process.send_signal(number)
+    _, err = process.communicate(timeout=BOUND_S)
+    assert process.returncode == code, err
+    assert cluster.client.list()[0].status is Status.CANCELLED
+    until(lambda: not Path(f"/proc/{pid}").exists() or pid == 1, what="the end of the child")
+
+
+def test_ctrl_c_on_a_terminal_leaves_the_session_running(cluster: Cluster, worked: Shell) -> None:
+    ours, theirs = pty.openpty()
+    worked.env.pop("CI", None)
+    process = worked.start("run", "--", "sh", "-c", "echo hello; exec sleep 600", stdin=theirs)
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline() == b"hello\n"
+    process.send_signal(signal.SIGINT)
+    # Without a controlling terminal, as here, the question comes on stderr.
+    shown = b""
+    while b"[d]etach" not in shown:
+        shown += (piece := os.read(process.stderr.fileno(), 1000))
+        assert piece, shown
+    os.write(ours, b"d\n")
+    process.communicate(timeout=BOUND_S)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 130
+    session = cluster.client.list()[0]
+    assert (session.status, session.wanted) == (Status.RUNNING, None)
+    assert worked("cancel", str(session.id)).returncode == 0
+    assert worked("wait", str(session.id)).returncode == 130
+
+
+def test_a_reader_that_has_enough_ends_logs_quietly(cluster: Cluster, worked: Shell) -> None:
+    worked("run", "--", "seq", "200000")
+    id_ = str(cluster.client.list()[0].id)
+    process = worked.start("logs", id_, "--raw")
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline() == b"1\n"
+    process.stdout.close()
+    assert (process.wait(BOUND_S), process.stderr.read()) == (141, b"")
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", " "), b"prompt: is empty"),
+        (("run", "--", ""), b"command: is empty"),
+        (("run", "--queue", "a b", "--", "x"), b"queue"),
+        (("run", "--env", "GSD_X=1", "--", "x"), b"GSD_X"),
+        (("run", "--parent", "ffff", "--", "x"), b"ffff"),
+        (("run", "--timeout", "0", "--", "x"), b"timeout"),
+        (("run", "--name", "", "--", "x"), b"name"),
+        (("show", "not-an-id"), b"not-an-id"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    cluster: Cluster, shell: Shell, arguments: tuple[str, ...], words: bytes
+) -> None:
+    ran = shell(*arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr.count(b"\n")) == (2, b"", 1), ran.stderr
+    assert ran.stderr.startswith(b"gsd-tasks: ")
+    assert words in ran.stderr
+    assert cluster.client.list() == []
+
+
+def test_without_servers_it_says_what_to_do(tmp_path: Path) -> None:
+    shell = Shell({"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, tmp_path)
+    for arguments in (("ps",), ("run", "--", "true"), ("migrate",)):
+        ran = shell(*arguments)
+        assert (ran.returncode, ran.stderr.count(b"\n")) == (125, 1), ran.stderr
+        assert b"GSD_DATABASE_URL" in ran.stderr
+
+
+def test_a_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    env = {"GSD_DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "GSD_REDIS_URL": "redis://127.0.0.1:1/0"}
+    ran = Shell(env | {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, tmp_path)("ps")
+    assert (ran.returncode, ran.stderr.count(b"\n")) == (125, 1), ran.stderr
+
+
+@pytest.fixture
+def empty_database_url(database_url: str) -> Iterator[str]:
+    """A database with nothing in it."""
+    name = database_url.rpartition("/")[2] + "_empty"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        yield database_url.rpartition("/")[0] + f"/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_migrate_brings_an_empty_database_to_the_schema(empty_database_url: str, shell: Shell) -> None:
+    shell.env["GSD_DATABASE_URL"] = empty_database_url
+    before = shell("ps")
+    assert (before.returncode, before.stderr.count(b"\n")) == (125, 1), before.stderr
+    assert shell("migrate").returncode == 0
+    assert shell("migrate").returncode == 0
+    assert shell.json("ps") == []
+
+
+def test_up_starts_a_cluster_that_other_commands_find_and_stops_it_when_asked(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GSD_STATE_DIR": str(tmp_path / "state")}
+    shell = Shell(env, tmp_path)
+    process = shell.start("up", stderr=subprocess.STDOUT)
+    assert process.stdout
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith(b"ready"):
+                break
+        assert said[-1].startswith(b"ready"), b"".join(said)
+        assert shell("run", "--", "echo", "hello").stdout == b"hello\n"
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 0, rest

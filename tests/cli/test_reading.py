@@ -1,0 +1,112 @@
+"""`ps`, `show`, `history`, `workers`, `wait`, `cancel` and `rm`: for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gsd_tasks import __version__
+from gsd_tasks.domain.session import Worker
+from gsd_tasks.domain.state import Reason, Status
+from tests.cli.conftest import Run
+from tests.cli.fake_client import ID, FakeClient, session
+
+
+@pytest.mark.parametrize("name", ["ps", "ls"])
+def test_sessions_are_listed_with_an_id_that_can_be_used(run: Run, name: str) -> None:
+    client = FakeClient()
+    ran = run(name, client=client)
+    heading, line = ran.out.splitlines()
+    assert heading.split() == ["ID", "STATUS", "REASON", "AGE", "TOOK", "ROWS", "WHAT"]
+    assert line.split()[:3] == ["0199a1b2-c3d4-7e5f", "queued", "enqueued"]
+    assert run("show", line.split()[0], client=client).code == 0
+
+
+def test_what_ps_is_asked_for_is_passed_on(run: Run) -> None:
+    client = FakeClient()
+    run(
+        *["ps", "--status", "failed", "--status", "queued", "--thread", "t", "--parent", "p", "--limit", "3"],
+        client=client,
+    )
+    assert client.requests == [{"status": [Status.FAILED, Status.QUEUED], "thread": "t", "parent": "p", "limit": 3}]
+
+
+def test_names_and_prompts_are_shown_as_they_are_but_cannot_touch_the_terminal(run: Run) -> None:
+    client = FakeClient()
+    client.session = session(name="[bold]x[/bold] \x1b[2J :smile:", detail="\x9b31m", prompt="a\nb\x07", command=None)
+    assert "[bold]x[/bold] ^[[2J :smile:" in run("ps", client=client).out
+    shown = run("show", "0199", client=client).out
+    assert "[bold]x[/bold] ^[[2J :smile:" in shown
+    assert "\ufffd31m" in shown
+    assert "prompt\n  a\n  b^G\n" in shown
+
+
+def test_history_and_workers_are_tables(run: Run) -> None:
+    history = run("history", "0199").out.splitlines()
+    assert history[0].split() == ["AT", "FROM", "TO", "ATTEMPT", "REASON", "WORKER", "DETAIL"]
+    assert history[1].split() == ["2026-11-21T12:00:00.000Z", "-", "queued", "1", "enqueued", "w@host"]
+    workers = run("workers").out.splitlines()
+    assert workers[1].startswith("w@host")
+    assert "1 of 3" in workers[1]
+    assert "2:0199a1b2-c3d4-7e5f" in workers[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        (("ps",), session().__dataclass_fields__),
+        (("show", "0199"), session().__dataclass_fields__),
+        (("wait", "0199"), session().__dataclass_fields__),
+        (("workers",), Worker.__dataclass_fields__),
+        (
+            ("history", "0199"),
+            ["session_id", "from_status", "to_status", "attempt", "worker", "reason", "detail", "at"],
+        ),
+    ],
+)
+def test_every_reading_command_has_one_json_document(run: Run, arguments: tuple[str, ...], fields: list[str]) -> None:
+    ran = run(*arguments, "--json")
+    assert ran.code == 0
+    assert ran.out.count("\n") == 1
+    document = json.loads(ran.out)
+    one = document[0] if isinstance(document, list) else document
+    assert set(fields) <= set(one)
+
+
+def test_json_is_ascii_and_says_times_and_enums_as_text(run: Run) -> None:
+    client = FakeClient()
+    client.session = session(name="ü\x7f\x9b")
+    ran = run("show", "0199", "--json", client=client)
+    assert ran.out[:-1].isascii()
+    assert ran.out[:-1].isprintable()
+    document = json.loads(ran.out)
+    assert document["name"] == "ü\x7f\x9b"
+    assert (document["id"], document["status"], document["kind"]) == (str(ID), "queued", "command")
+    assert document["created_at"] == "2026-11-21T12:00:00+00:00"
+    assert document["limits"]["timeout_s"] == 7200
+
+
+def test_wait_exits_as_run_would_or_with_124(run: Run) -> None:
+    failed = {"status": Status.FAILED, "reason": Reason.TIMEOUT}
+    assert run("wait", "0199", client=FakeClient(end=failed)).code == 124
+    ran = run("wait", "0199", "--timeout", "0.01", client=FakeClient(hold=True))
+    assert ran.code == 124
+    assert "has not ended yet" in ran.err
+
+
+def test_cancel_and_rm_say_what_they_did(run: Run) -> None:
+    client = FakeClient()
+    assert run("cancel", "0199", client=client).out == f"{ID} is told to end\n"
+    client.session = replace(client.session, status=Status.CANCELLED)
+    assert run("cancel", "0199", client=client).out == f"{ID} cancelled\n"
+    assert run("rm", "0199", client=client).out == f"{ID} deleted\n"
+    assert f"delete {ID}" in client.calls
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out == f"gsd-tasks {__version__}\n"
+    assert run().out == run("--help").out
+    for line in ("2h", "30m", "2GiB", "200", "acceptEdits", "sessions"):
+        assert line in run("run", "--help").out

@@ -1,0 +1,97 @@
+"""`run`: what is shown of a session while it runs, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from gsd_tasks.cli import follower
+from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.domain.session import OutputRow, Stream, Worker
+from gsd_tasks.domain.state import Reason, Status
+from tests.cli.conftest import Run
+from tests.cli.fake_client import ID, FakeClient, row
+
+
+def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run) -> None:
+    client = FakeClient(rows=[row(1, "out"), row(2, "err", stream=Stream.STDERR), row(3, "no newline", eol=False)])
+    ran = run("run", "--", "make", client=client)
+    assert (ran.code, ran.out) == (0, "out\nno newline")
+    assert ran.err.splitlines() == [
+        f"gsd-tasks: session {ID} is queued",
+        "gsd-tasks: started on w@host, attempt 1",
+        "err",
+        "gsd-tasks: completed (finished)",
+    ]
+    assert client.calls == ["close"]
+
+
+def test_it_ends_with_the_childs_code_and_says_why(run: Run) -> None:
+    end = {"status": Status.FAILED, "reason": Reason.EXIT_CODE, "exit_code": 7, "detail": "it exited with 7"}
+    ran = run("run", "--", "make", client=FakeClient(end=end))
+    assert ran.code == 7
+    assert ran.err.splitlines()[-1] == "gsd-tasks: failed (exit_code): it exited with 7"
+
+
+def test_no_escape_sequence_of_a_child_reaches_the_terminal(run: Run) -> None:
+    rows = [row(1, "\x1b]0;owned\x07\x1b[2J"), row(2, b"\xff\x9b", stream=Stream.STDERR), row(3, "10%\r100%\r")]
+    end = {"status": Status.FAILED, "reason": Reason.START_FAILED, "detail": "no \x1b[31m'make'\n\x07"}
+    ran = run("run", "--", "make", client=FakeClient(rows=rows, end=end))
+    assert ran.out == "^[]0;owned^G^[[2J\n10%^M100%\n"
+    assert "\ufffd" in ran.err
+    assert ran.err.replace("\n", "").isprintable()
+
+
+def test_our_words_stand_on_a_line_of_their_own(run: Run) -> None:
+    ran = run("run", "--", "x", client=FakeClient(rows=[row(1, "half", stream=Stream.STDERR, eol=False)]))
+    assert ran.err.splitlines()[-2:] == ["half", "gsd-tasks: completed (finished)"]
+
+
+def test_a_claude_session_is_shown_in_words_even_if_an_event_came_in_pieces(run: Run) -> None:
+    event = json.dumps({"type": "assistant", "message": {"content": [{"type": "text", "text": "I look first."}]}})
+    rows = [row(1, event[:30], eol=False), row(2, event[30:]), row(3, "not an event"), row(4, '{"type":', eol=False)]
+    ran = run("run", "Look", client=FakeClient(rows=rows))
+    assert ran.out == "I look first.\nnot an event\n"
+
+
+def test_a_database_that_goes_away_is_waited_for_and_nothing_is_shown_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_AGAIN_S", 0.01)
+    client = FakeClient(rows=[row(1, "one"), row(2, "two")])
+    client.failures = [DatabaseUnavailable("the database does not answer"), DatabaseUnavailable("nor now")]
+    ran = run("run", "--", "make", client=client)
+    assert (ran.code, ran.out) == (0, "one\ntwo\n")
+    assert "the session goes on; trying again" in ran.err
+
+
+class NobodyThere(FakeClient):
+    """Its session waits until somebody has looked for workers, in vain."""
+
+    def follow(self, *_: object, **__: object) -> Iterator[OutputRow]:
+        self.may_end.wait()
+        self._finish()
+        return iter(())
+
+    def workers(self) -> Sequence[Worker]:
+        self.may_end.set()
+        return []
+
+
+def test_it_says_so_if_no_worker_is_alive(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsd_tasks.cli.watch._LOOK_S", 0.01)
+    ran = run("run", "--", "make", client=NobodyThere(hold=True))
+    assert ran.err.count("no worker is alive") == 1
+
+
+def test_unknown_faults_are_one_line_and_the_traceback_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    nothing: dict[str, object] = {}
+    monkeypatch.setattr(client, "enqueue", lambda **_: nothing["broken\x1b"])
+    ran = run("run", "--", "make", client=client)
+    assert ran.code == 125
+    assert ran.err == "gsd-tasks: KeyError: 'broken\\x1b' (GSD_LOG_LEVEL=DEBUG shows where)\n"
+    monkeypatch.setenv("GSD_LOG_LEVEL", "debug")
+    assert "Traceback" in run("run", "--", "make", client=client).err

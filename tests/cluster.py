@@ -1,0 +1,98 @@
+"""A cluster for tests: workers, maintenance and beat as the processes that a user starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gsd_tasks.client import Client
+from gsd_tasks.domain.session import WorkerStatus
+from gsd_tasks.process.contain import kill_shim
+from gsd_tasks.settings import Settings
+from tests.waiting import until
+
+STOPS_WITHIN_S = 40
+
+
+class Cluster:
+    """Starts processes, and ends all of them with the block: politely first, shims included."""
+
+    def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
+        self.folder = folder
+        self.state_dir = folder / "state"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "GSD_DATABASE_URL": database_url,
+            "GSD_REDIS_URL": redis_url,
+            "GSD_STATE_DIR": str(self.state_dir),
+            "GSD_WORKSPACE_ROOTS": str(folder),
+            "GSD_GRACE_S": "1",
+        }
+        self.client = Client(
+            settings=Settings(database_url=database_url, redis_url=redis_url, state_dir=self.state_dir)  # type: ignore[arg-type]
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in self._processes:
+            # A stopped process does not end: it must go on first.
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for lock in self.state_dir.glob("spool/*/*/shim.lock"):
+            kill_shim(lock.parent)
+        self.client.close()
+
+    def celery(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """`celery -A gsd_tasks.celery_app ...`; its output goes to a file of the test's folder."""
+        log = self.folder / f"celery-{len(self._processes)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments],
+                env=self.env | dict(env or {}),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._processes.append(process)
+        return process
+
+    def worker(self, name: str = "gsd", *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """A worker that is ready to take sessions."""
+        process = self.celery(
+            "worker", "-n", f"{name}@%h", "-E", "--without-gossip", "--without-mingle", "-l", "INFO", *arguments, env=env
+        )
+        until(lambda: self.is_up(process), timeout_s=30, what=f"worker {name}")
+        return process
+
+    def is_up(self, process: subprocess.Popen[bytes]) -> bool:
+        """Its row says that it takes sessions."""
+        assert process.poll() is None, self.logs()
+        return any(w.pid == process.pid and w.status is WorkerStatus.ALIVE for w in self.client.workers())
+
+    def maintenance(self, *, republish_s: float = 1) -> None:
+        """The maintenance process and beat, which sweep every `republish_s`."""
+        env = {"GSD_REPUBLISH_S": str(republish_s)}
+        plain = ("--without-gossip", "--without-mingle", "-l", "WARNING")
+        self.celery("worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *plain, env=env)
+        self.celery("beat", "-s", str(self.folder / "schedule"), "--pidfile=", "-l", "WARNING", env=env)
+
+    def logs(self) -> str:
+        """What the processes said."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("celery-*.log")))

@@ -1,0 +1,94 @@
+"""Real servers for whoever asks for them: one Postgres and one Valkey per test process, a database of its own per test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import redis
+
+from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
+from gsd_tasks.settings import Settings, read_settings
+from gsd_tasks.store import Database, migrate
+from tests.cluster import Cluster
+
+# A crash of the host loses a test run, not somebody's sessions. Everything else is as it is in earnest.
+FAST_POSTGRES = {"fsync": "off"}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> None:
+    """No setting and no credential of the machine reaches a test, nor what it starts."""
+    for name in list(os.environ):
+        if name.startswith(("GSD_", "ANTHROPIC_", "CLAUDE", "CELERY_", "FLOWER_")):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    folder = Path(tempfile.mkdtemp(prefix="gsd-servers-"))
+    try:
+        with embedded_servers(folder, extra_postgres_settings=FAST_POSTGRES) as running:
+            with psycopg.connect(running.database_url, autocommit=True) as connection:
+                connection.execute("CREATE DATABASE template_gsd")
+            migrate(_named(running.database_url, "template_gsd"))
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(servers: EmbeddedServers) -> Iterator[str]:
+    """An own database with the present schema."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_gsd")
+        yield _named(servers.database_url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: EmbeddedServers) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings for a worker in this process: its servers, its folder, short times."""
+    values = {
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "state_dir": tmp_path / "state",
+        "workspace_roots": (str(tmp_path),),
+        "grace_s": 1,
+    }
+    return Settings.model_validate(read_settings().model_dump(exclude={"state_dir"}) | values)
+
+
+@pytest.fixture
+def cluster(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
+    """The real command line's processes on the test's own database; nothing of them is left afterwards."""
+    with Cluster(database_url, redis_url, tmp_path) as running:
+        yield running
+
+
+def _named(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()

@@ -1,0 +1,225 @@
+"""Whatever a child leaves behind, and whoever is killed: nothing goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gsd_tasks.process.contain import (
+    Containment,
+    inspect_host,
+    kill_shim,
+    marked_processes,
+    shim_is_alive,
+    sweep_marker,
+)
+from gsd_tasks.process.link import News
+from gsd_tasks.process.shim import tree
+from gsd_tasks.process.spool.exits import EndedBy
+from tests.process.bench import Bench, Running, eventually, pids_of, unique_seconds
+
+# In its own session, without the marker, without a living ancestor, without our pipes.
+ESCAPE = "(env -i setsid -f sleep {0} </dev/null >/dev/null 2>&1)"
+
+
+def start_escaping(bench: Bench, then: str) -> tuple[Running, str]:
+    seconds = unique_seconds()
+    running = bench.start("sh", "-c", f"{ESCAPE.format(seconds)}; echo ready; {then}")
+    running.wait_for_output(b"ready")
+    eventually(lambda: pids_of(f"sleep\0{seconds}"))
+    return running, f"sleep\0{seconds}"
+
+
+def init_of(running: Running) -> int:
+    (init,) = [
+        proc.pid for proc in tree.descendants(running.launched.shim_pid) if proc.parent == running.launched.shim_pid
+    ]
+    return init
+
+
+def test_what_hid_itself_dies_with_the_child(bench: Bench) -> None:
+    """Also when the child ended by itself, and nothing holds its pipes."""
+    running, hidden = start_escaping(bench, "sleep 0.1")
+
+    record = running.finish().record
+
+    assert record.exit_code == 0
+    assert pids_of(hidden) == []
+
+
+def test_what_hid_itself_dies_with_a_child_that_is_stopped(bench: Bench) -> None:
+    running, hidden = start_escaping(bench, "exec sleep 60")
+
+    running.link.end("stopped")
+    running.finish()
+
+    assert pids_of(hidden) == []
+
+
+def test_a_grandchild_that_keeps_the_pipes_is_waited_for_only_shortly(bench: Bench) -> None:
+    """What it writes meanwhile is kept."""
+    seconds = unique_seconds()
+    began = time.monotonic()
+    running = bench.start("sh", "-c", f"(sleep 0.3; echo late; exec sleep {seconds}) & echo early")
+
+    finished = running.finish()
+
+    assert finished.stdout == b"early\nlate\n"
+    assert finished.record.exit_code == 0
+    assert finished.record.ended_by is None
+    assert 2 <= time.monotonic() - began < 10
+    assert pids_of(f"sleep\0{seconds}") == []
+
+
+def test_a_killed_shim_takes_everything_along(bench: Bench) -> None:
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    child = running.launched.child_pid
+
+    running.launched.kill()
+
+    eventually(lambda: not pids_of(hidden) and not tree.read_proc(child))
+    assert not shim_is_alive(running.folder)
+
+
+def test_a_killed_shim_takes_a_frozen_child_along(bench: Bench) -> None:
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+
+    assert kill_shim(running.folder)
+
+    eventually(lambda: not pids_of(hidden) and not tree.read_proc(running.launched.child_pid))
+
+
+def test_a_killed_init_takes_everything_along_and_is_recorded(bench: Bench) -> None:
+    """The shim lives to say so."""
+    running, hidden = start_escaping(bench, "exec sleep 60")
+
+    os.kill(init_of(running), signal.SIGKILL)
+    finished = running.finish()
+
+    assert pids_of(hidden) == []
+    assert (finished.record.exit_signal, finished.record.ended_by) == (signal.SIGKILL, None)
+    assert finished.stdout == b"ready\n"
+
+
+def test_a_stopped_init_does_not_keep_the_child_alive(bench: Bench) -> None:
+    """One that does not obey is killed after a while."""
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    os.kill(init_of(running), signal.SIGSTOP)
+
+    running.link.end("lease_lost")
+    record = running.finish().record
+
+    assert record.ended_by is EndedBy.LEASE_LOST
+    assert pids_of(hidden) == []
+
+
+def test_when_shim_and_init_are_killed_the_marker_finds_what_is_left(weak_bench: Bench) -> None:
+    """Only the weak form leaves anything. A process without the marker is found below one that has it."""
+    seconds = unique_seconds()
+    running = weak_bench.start("sh", "-c", f"env -i sleep {seconds} & echo ready; wait")
+    running.wait_for_output(b"ready")
+    eventually(lambda: pids_of(f"sleep\0{seconds}"))
+    session_id = running.folder.name.removesuffix("-1")
+    os.kill(init_of(running), signal.SIGSTOP)
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+    for pid in (init_of(running), running.launched.shim_pid):
+        os.kill(pid, signal.SIGKILL)
+    running.launched.wait(5)
+    assert pids_of(f"sleep\0{seconds}")
+    assert [left.pid for left in marked_processes() if left.session_id == session_id] == [running.launched.child_pid]
+
+    assert sweep_marker(session_id, 1) == []
+
+    assert pids_of(f"sleep\0{seconds}") == []
+    assert not tree.read_proc(running.launched.child_pid)
+
+
+def test_the_sweep_spares_other_attempts(bench: Bench) -> None:
+    running = bench.start("sleep", "60", attempt=12)
+    session_id = running.folder.name.removesuffix("-12")
+
+    assert sweep_marker(session_id, 1) == []
+
+    assert not running.link.status().ended
+
+
+def test_a_tree_that_forks_without_pause_is_ended(bench: Bench) -> None:
+    """A walk through it never sees all of it; that does not help it."""
+    token = unique_seconds()
+    code = f"""
+import os, sys, time
+token = {token!r}
+print("ready", flush=True)
+until = time.monotonic() + 20
+while time.monotonic() < until:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+    running = bench.start(
+        "sh", "-c", f"{sys.executable} -I -S -c '{code.replace(chr(39), chr(34))}' & wait; exec sleep 60"
+    )
+    running.wait_for_output(b"ready")
+
+    running.link.end("lease_lost")
+    running.finish()
+
+    assert pids_of(token) == []
+
+
+def test_the_child_ends_with_its_shims_folder_gone(bench: Bench) -> None:
+    """Somebody cleared the disk by hand: the tree still ends, and the shim too."""
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    with News(running.folder) as news:
+        for file in running.folder.iterdir():
+            file.unlink()
+        running.folder.rmdir()
+        os.kill(running.launched.shim_pid, signal.SIGTERM)
+        eventually(lambda: news.wait(1) and news.shim_gone)
+
+    assert running.launched.wait(10)
+    assert pids_of(hidden) == []
+
+
+def test_in_a_namespace_the_child_sees_only_its_own_processes(strong_bench: Bench) -> None:
+    """/proc is the namespace's own."""
+    finished = strong_bench.start("sh", "-c", "echo /proc/[0-9]*; echo $$").finish()
+
+    assert finished.stdout == b"/proc/1 /proc/2\n2\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and trace anything")
+@pytest.mark.parametrize("who", ["shim", "init"])
+def test_shim_and_init_are_closed_to_other_processes_of_the_user(bench: Bench, who: str) -> None:
+    """They hold the child's environment, secrets included."""
+    running = bench.start("sleep", "60")
+    folder = Path(f"/proc/{running.launched.shim_pid if who == 'shim' else init_of(running)}")
+
+    for name in ("environ", "mem", "maps"):
+        with pytest.raises(PermissionError):
+            (folder / name).read_bytes()
+    with pytest.raises(PermissionError):
+        list((folder / "fd").iterdir())
+
+
+def test_the_probe_says_why_a_host_has_only_the_weak_form() -> None:
+    host = inspect_host()
+
+    assert (host.why_not is None) == (host.form is Containment.PID_NAMESPACE)
+
+
+def test_a_shim_is_alive_from_launch_to_end(bench: Bench) -> None:
+    """And its folder says whose it is."""
+    running = bench.start("cat", stdin=b"x")
+    running.launched.shim.wait(20)
+
+    assert not shim_is_alive(running.folder)
+    assert not kill_shim(running.folder)
+    assert not shim_is_alive(running.folder / "nowhere")

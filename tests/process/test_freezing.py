@@ -1,0 +1,151 @@
+"""Past its deadline a child does not work; with a new one it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+from pathlib import Path
+
+from gsd_tasks.process.spool.exits import EndedBy
+from tests.process.bench import Bench, Running, eventually
+
+# The child, a grandchild in a session of its own, and their moments of work.
+WORKS = """
+import os, struct, sys, time
+if os.fork() == 0:
+    os.setsid()
+out = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+while True:
+    os.write(out, struct.pack("<qd", os.getpid(), time.monotonic()))
+    time.sleep(0.001)
+"""
+
+
+def boot_s(ahead_s: float) -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) + ahead_s
+
+
+def start_working(bench: Bench, path: Path, **changes: float) -> Running:
+    running = bench.start_python(WORKS, str(path), **changes)
+    eventually(lambda: len({pid for pid, _ in work(path)}) == 2)
+    return running
+
+
+def work(path: Path) -> list[tuple[int, float]]:
+    data = path.read_bytes() if path.exists() else b""
+    return list(struct.iter_unpack("<qd", data[: len(data) // 16 * 16]))
+
+
+def workers_since(path: Path, moment: float) -> int:
+    return len({pid for pid, at in work(path) if at > moment})
+
+
+def pass_time(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() > until)
+
+
+def test_nothing_works_past_the_deadline_until_there_is_a_new_one(bench: Bench, tmp_path: Path) -> None:
+    """The whole tree stands still, and then the whole tree goes on."""
+    done = tmp_path / "work"
+    running = start_working(bench, done)
+
+    running.link.set_deadline(boot_s(0.2))
+    eventually(lambda: running.link.status().frozen)
+    frozen_at = time.monotonic()
+    pass_time(0.5)
+    thawed_at = time.monotonic()
+    running.link.set_deadline(boot_s(60))
+    eventually(lambda: workers_since(done, thawed_at) == 2)
+
+    assert [at for _, at in work(done) if frozen_at < at < thawed_at] == []
+    assert not running.link.status().frozen
+
+
+def test_the_freeze_comes_at_the_deadline(bench: Bench, tmp_path: Path) -> None:
+    """By CLOCK_BOOTTIME, within the time that a loaded machine needs to wake a process."""
+    done = tmp_path / "work"
+    running = start_working(bench, done)
+    deadline = time.monotonic() + 0.5
+    running.link.set_deadline(boot_s(0.5))
+
+    eventually(lambda: running.link.status().frozen)
+
+    last = max(at for _, at in work(done))
+    assert -0.1 < last - deadline < 0.5
+
+
+def test_a_child_whose_deadline_has_passed_at_its_start_is_frozen(bench: Bench, tmp_path: Path) -> None:
+    running = bench.start("sh", "-c", "sleep 0.3; echo done", deadline_boot_s=0)
+    eventually(lambda: running.link.status().frozen)
+
+    running.link.set_deadline(boot_s(60))
+
+    assert running.finish().stdout == b"done\n"
+
+
+def test_a_child_that_stays_frozen_is_ended(bench: Bench, tmp_path: Path) -> None:
+    """Its worker is gone for good. It does not work again, not even to end."""
+    done = tmp_path / "work"
+    running = start_working(bench, done, freeze_bound_s=0.3)
+    running.link.set_deadline(0)
+    eventually(lambda: not running.link.status().frozen or True)
+    record = running.finish().record
+
+    assert (record.exit_signal, record.ended_by) == (signal.SIGKILL, EndedBy.LEASE_LOST)
+
+
+def test_a_frozen_child_that_is_told_to_end_is_killed_where_it_stands(bench: Bench, tmp_path: Path) -> None:
+    """To heed a SIGTERM it would have to work."""
+    done = tmp_path / "work"
+    running = start_working(bench, done, grace_s=60)
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+    frozen_at = time.monotonic()
+
+    running.link.end("stopped")
+    record = running.finish().record
+
+    assert (record.exit_signal, record.ended_by) == (signal.SIGKILL, EndedBy.STOPPED)
+    assert workers_since(done, frozen_at) == 0
+
+
+def test_an_end_that_takes_longer_than_the_deadline_is_cut_short(bench: Bench) -> None:
+    """Grace is time of work too."""
+    running = bench.start_python(
+        "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)", grace_s=60
+    )
+    running.wait_for_output(b"ready")
+    running.link.set_deadline(boot_s(0.3))
+
+    running.link.end("stopped")
+
+    assert running.finish().record.exit_signal == signal.SIGKILL
+
+
+def test_frozen_time_counts_for_no_timeout(bench: Bench) -> None:
+    """Neither the wall clock's nor the silence's."""
+    running = bench.start("sh", "-c", "echo ready; sleep 0.2; echo done", timeout_s=1.2, idle_timeout_s=1.2)
+    running.wait_for_output(b"ready")
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+    pass_time(1.5)
+
+    running.link.set_deadline(boot_s(60))
+    finished = running.finish()
+
+    assert finished.stdout == b"ready\ndone\n"
+    assert finished.record.ended_by is None
+
+
+def test_what_was_written_before_a_freeze_can_be_read_during_it(bench: Bench) -> None:
+    running = bench.start("sh", "-c", "echo before; exec sleep 60")
+    running.wait_for_output(b"before")
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+
+    assert running.output() == b"before\n"
+    os.kill(running.launched.shim_pid, signal.SIGTERM)
+    running.finish()

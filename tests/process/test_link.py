@@ -1,0 +1,177 @@
+"""Talking to a shim that lives, hangs or is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gsd_tasks.process import link as linking
+from gsd_tasks.process.link import News, ShimGone, ShimLink, ShimSilent
+from gsd_tasks.process.shim.protocol import PROTOCOL
+from tests.process.bench import Bench, Running, eventually
+
+
+def connect(running: Running) -> socket.socket:
+    return linking._connect(running.folder)
+
+
+def connect_often(running: Running) -> None:
+    """Until a shim that hangs takes no more connections."""
+    for _ in range(200):
+        connect(running).close()
+
+
+def ask(connection: socket.socket, words: bytes) -> dict[str, object]:
+    connection.sendall(words)
+    answer: dict[str, object] = json.loads(connection.makefile("rb").readline())
+    return answer
+
+
+def test_the_status_tells_how_things_stand(bench: Bench) -> None:
+    running = bench.start("sh", "-c", "echo out; echo err >&2; exec sleep 60", deadline_boot_s=1e9)
+    eventually(lambda: running.link.status().stderr_bytes)
+
+    child_pid = running.launched.child_pid
+
+    assert running.link.status() == (PROTOCOL, child_pid, False, False, None, 1e9, 4, 4)
+    assert Path(f"/proc/{child_pid}").exists()
+
+
+def test_news_come_when_something_is_written(any_bench: Bench) -> None:
+    """One word for what was there before, then one for what is new, and none in between."""
+    running = any_bench.start("sh", "-c", "trap 'echo two' INT; echo one; while :; do sleep 0.01; done")
+    running.wait_for_output(b"one")
+    with News(running.folder) as news:
+        eventually(lambda: not news.wait(0.05))
+        assert not news.wait(0.1)
+
+        running.link.interrupt()
+
+        assert news.wait(10)
+        assert running.output() == b"one\ntwo\n"
+
+
+def test_the_end_is_news(any_bench: Bench) -> None:
+    """And everything is in its place by then."""
+    running = any_bench.start("sleep", "0.2")
+    with News(running.folder) as news:
+        eventually(lambda: news.wait(5) and news.shim_gone)
+
+        assert (running.folder / "exit.json").exists()
+        assert news.wait(5)
+
+
+def test_news_of_a_shim_that_is_gone_are_that(any_bench: Bench) -> None:
+    running = any_bench.start("true")
+    running.finish()
+
+    with News(running.folder) as news:
+        assert news.shim_gone
+        assert news.wait(60)
+
+
+def test_a_wait_can_be_woken_from_another_thread(any_bench: Bench) -> None:
+    running = any_bench.start("sleep", "60")
+    with News(running.folder) as news:
+        eventually(lambda: not news.wait(0.05))
+        waker = threading.Thread(target=news.wake)
+        began = time.monotonic()
+        waker.start()
+        assert news.wait(30)
+        waker.join()
+        assert time.monotonic() - began < 10
+        assert not news.wait(0)
+        for _ in range(100_000):
+            news.wake()
+        assert news.wait(0)
+
+
+def test_a_child_that_writes_without_pause_does_not_flood_its_follower(any_bench: Bench) -> None:
+    """One word for each time it is asked."""
+    running = any_bench.start("yes")
+    connection = connect(running)
+    assert ask(connection, b'{"do": "follow"}\n')["ok"]
+    connection.sendall(b"\n")
+    eventually(lambda: running.link.status().stdout_bytes > 10 << 20)
+
+    assert connection.recv(4096) == b"\n"
+    connection.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        connection.recv(4096)
+    connection.close()
+
+
+def test_a_hanging_shim_does_not_hang_its_caller(any_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is silent, not gone."""
+    monkeypatch.setattr(linking, "TIMEOUT_S", 0.2)
+    running = any_bench.start("sleep", "60")
+    with News(running.folder) as news:
+        eventually(lambda: not news.wait(0.05))
+        os.kill(running.launched.shim_pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(ShimSilent):
+            running.link.status()
+        with pytest.raises(ShimSilent):
+            connect_often(running)
+        assert not news.wait(0.1)
+        with News(running.folder) as late:
+            assert not late.wait(0.1)
+            assert not late.shim_gone
+            os.kill(running.launched.shim_pid, signal.SIGCONT)
+            eventually(lambda: late.wait(0.1))
+            assert not late.shim_gone
+        assert time.monotonic() - began < 20
+
+
+def test_there_is_no_shim_in_a_folder_that_is_not_there(any_bench: Bench) -> None:
+    with pytest.raises(ShimGone):
+        ShimLink(any_bench._folder / "nowhere").status()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b'{"do": "dance"}\n',
+        b'{"do": "end", "why": "timeout"}\n',
+        b'{"do": "end", "why": []}\n',
+        b'{"do": "deadline", "boot_s": "soon"}\n',
+        b'{"do": "deadline", "boot_s": Infinity}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_what_the_shim_does_not_understand_it_refuses(any_bench: Bench, words: bytes) -> None:
+    """And goes on."""
+    running = any_bench.start("sleep", "60")
+    with connect(running) as connection:
+        answer = ask(connection, words)
+
+    assert answer["ok"] is False
+    assert answer["protocol"] == PROTOCOL
+    assert running.link.status().ended_by is None
+
+
+def test_a_line_without_end_is_cut_off(any_bench: Bench) -> None:
+    running = any_bench.start("sleep", "60")
+    with connect(running) as connection, pytest.raises(OSError, match=r"pipe|reset"):
+        connection.sendall(b"x" * (100 << 20))
+
+    assert running.link.status().ended_by is None
+
+
+def test_several_requests_in_pieces_are_answered_in_order(any_bench: Bench) -> None:
+    running = any_bench.start("sleep", "60")
+    with connect(running) as connection:
+        connection.sendall(b'{"do": "sta')
+        connection.sendall(b'tus"}\n{"do": "dance"}\n{"do": "status"}\n')
+        answers = connection.makefile("rb")
+
+        assert [json.loads(answers.readline())["ok"] for _ in range(3)] == [True, False, True]
