@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,6 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.testing import OfflineModel, Text, by_prompt
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
-from tests.waiting import until
 
 GSD = (sys.executable, "-m", "gsd_tasks")
 BOUND_S = 60
@@ -119,14 +119,22 @@ def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, she
 def test_a_script_that_is_stopped_takes_its_session_along(
     cluster: Cluster, worked: Shell, number: signal.Signals, code: int
 ) -> None:
-    process = worked.start("run", "--", "sh", "-c", "echo pid=$$; exec sleep 600")
+    file = cluster.folder / "quiet"
+    file.touch()
+    process = worked.start("run", "--", "sh", "-c", f"echo hello; exec tail -f {file}")
     assert process.stdout
-    pid = int(process.stdout.readline().removeprefix(b"pid="))
+    assert process.stdout.readline() == b"hello\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == code, err
     assert cluster.client.list()[0].status is Status.CANCELLED
-    until(lambda: not Path(f"/proc/{pid}").exists() or pid == 1, what="the end of the child")
+    assert not [words for words in _command_lines() if words[0] == b"tail" and bytes(file) in words]
+
+
+def _command_lines() -> Iterator[list[bytes]]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes().split(b"\0")
 
 
 def test_ctrl_c_on_a_terminal_leaves_the_session_running(cluster: Cluster, worked: Shell) -> None:

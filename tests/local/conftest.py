@@ -159,15 +159,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(params=["myself", "nobody"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    prefix: tuple[str, ...] | None = ()
+    prefix = () if request.param == "myself" else nobody_prefix()
+    if prefix is None:
+        pytest.skip("only root can run it as another user")
     path = Path(tempfile.mkdtemp(prefix="gsd-"))
-    if request.param == "nobody":
-        prefix = nobody_prefix()
-        if prefix is None:
-            shutil.rmtree(path)
-            pytest.skip("only root can run it as another user")
-        if prefix[0] == "setpriv":
-            os.chown(path, 65534, 65534)
+    if prefix[:1] == ("setpriv",):
+        os.chown(path, 65534, 65534)
     runner = Runner(prefix, path)
     yield runner
     runner.close()

@@ -1,4 +1,4 @@
-"""`up` with made-up parts. Arguments: the state folder, and JSON: groups of {name, code, stop_bound_s?, probe_file?}."""
+"""`up` with made-up parts. Arguments: the state folder; groups of {name, code, stop_bound_s?, probe_file?}."""
 
 from __future__ import annotations
 

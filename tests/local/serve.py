@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from gsd_tasks.local.embedded import embedded_servers
+from gsd_tasks.local.up import print_line
 
 with embedded_servers(Path(sys.argv[1]), extra_postgres_settings={"fsync": "off"}) as servers:
     addresses = {"database_url": servers.database_url, "redis_url": servers.redis_url}
-    print(json.dumps(addresses), flush=True)  # noqa: T201: what the test reads
+    print_line(json.dumps(addresses))
     sys.stdin.read()

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import redis
-from tests.local.conftest import Runner, is_alive, processes_in, wait_for
 
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, InvalidValue
 from gsd_tasks.local import postgres, server_user
@@ -26,6 +25,7 @@ from gsd_tasks.local.part import Become
 from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.postgres import PostgresServer
 from gsd_tasks.local.valkey import ValkeyServer
+from tests.local.conftest import Runner, is_alive, processes_in, wait_for
 
 QUICK = {"fsync": "off"}
 DURABLE = {"fsync": "on"}
@@ -160,15 +160,18 @@ def test_an_initialisation_that_was_cut_off_is_done_again(folder: Path) -> None:
 
 
 def test_another_password_is_set_at_the_next_start(folder: Path) -> None:
-    for password in ("first", "second"):
-        server = PostgresServer(folder / "pg", choose_port(None), password, extra_settings=QUICK)
-        server.start()
-        assert query(server.url, "SELECT 1") == [(1,)]
-        server.stop()
-    server.start()
+    first, second = (
+        PostgresServer(folder / "pg", choose_port(None), password, extra_settings=QUICK)
+        for password in ("first", "second")
+    )
+    first.start()
+    assert query(first.url, "SELECT 1") == [(1,)]
+    first.stop()
+    second.start()
+    assert query(second.url, "SELECT 1") == [(1,)]
     with pytest.raises(psycopg.OperationalError, match="password"):
-        query(server.url.replace("second", "first"), "SELECT 1")
-    server.stop()
+        query(second.url.replace("second", "first"), "SELECT 1")
+    second.stop()
 
 
 def test_a_folder_too_deep_for_a_socket_does_without(folder: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_folder_that_others_use_is_refused_and_left_as_it_is(tmp_path: Path, m
 
 def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="GSD_STATE_DIR .* choose another"):
+    with pytest.raises(ConfigurationError, match=r"GSD_STATE_DIR .* choose another"):
         StateDir(tmp_path / "file" / "state").create()
 
 

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gsd_tasks.domain.errors import InvalidValue
+from gsd_tasks.domain.session import ClaudeOptions, Limits, Submission
+from gsd_tasks.domain.submission import digest, validate
+
+GOOD = Submission(command=("echo", "x"), working_dir="/tmp")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_good_request_comes_back_as_it_is() -> None:
+    assert validate(GOOD) is GOOD
+    assert validate(Submission(prompt="Fix it", working_dir="/srv")).prompt == "Fix it"
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("prompt", {"command": None}),
+        ("prompt", {"prompt": "both"}),
+        ("prompt", {"command": None, "prompt": " \n"}),
+        ("prompt", {"command": None, "prompt": "a\0b"}),
+        ("prompt", {"command": None, "prompt": "\ud800"}),
+        ("command", {"command": ()}),
+        ("command", {"command": ("",)}),
+        ("command", {"command": ("echo", "\0")}),
+        ("working_dir", {"working_dir": "relative"}),
+        ("env", {"env": {"A=B": "x"}}),
+        ("env", {"env": {"": "x"}}),
+        ("env", {"env": {"GSD_REDIS_URL": "x"}}),
+        ("env A", {"env": {"A": "\0"}}),
+        ("queue", {"queue": "no queue"}),
+        ("queue", {"queue": "a\x06\x163"}),
+        ("priority", {"priority": 10}),
+        ("priority", {"priority": -1}),
+        ("run_at", {"run_at": datetime(2026, 1, 1)}),  # noqa: DTZ001
+        ("expires_at", {"run_at": NOW, "expires_at": NOW - timedelta(seconds=1)}),
+        ("timeout_s", {"limits": Limits(timeout_s=0)}),
+        ("timeout_s", {"limits": Limits(timeout_s=math.inf)}),
+        ("idle_timeout_s", {"limits": Limits(idle_timeout_s=math.nan)}),
+        ("max_output_bytes", {"limits": Limits(max_output_bytes=0)}),
+        ("max_turns", {"claude": ClaudeOptions(max_turns=0)}),
+        ("name", {"name": "x" * 201}),
+        ("key", {"key": ""}),
+        ("context", {"context": {"a": object()}}),
+        ("context", {"context": {"a": math.nan}}),
+        ("context", {"context": {"a": ["\0"]}}),
+    ],
+)
+def test_a_bad_one_is_refused_by_the_name_of_its_field(field: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        validate(replace(GOOD, **changes))
+    assert refused.value.field == field
+
+
+def test_requests_have_one_digest_exactly_if_they_ask_for_the_same() -> None:
+    assert digest(GOOD) == digest(Submission(command=("echo", "x"), working_dir="/tmp"))
+    assert digest(GOOD) != digest(replace(GOOD, priority=4))
+    assert digest(GOOD) != digest(replace(GOOD, command=("echo", "y")))
