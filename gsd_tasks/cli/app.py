@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gsd_tasks import __version__
-from gsd_tasks.cli import cluster, control, exits, logs, reading, submitting
+from gsd_tasks.cli import cluster, control, demo, exits, logs, reading, submitting
 from gsd_tasks.cli.argv import check_text, split_command
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.domain.sanitize import one_line
@@ -20,12 +21,13 @@ from gsd_tasks.domain.sanitize import one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see `exits`). Never raises, never prints a traceback that was not asked for."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _forgive_encoding()
+    _prepare_streams()
     try:
         code = _run(given or ["--help"])
         sys.stdout.flush()
     except BrokenPipeError:
-        return _end_quietly()
+        _give_up_stdout()
+        return exits.PIPE_CLOSED
     except KeyboardInterrupt:
         return exits.CANCELLED
     except Exception as error:  # noqa: BLE001 - the edge: whatever it is, a person reads one line
@@ -53,7 +55,7 @@ def _app() -> typer.Typer:
         help="Run Claude Code sessions and commands as jobs on your own machines.",
     )
     app.callback()(_root)
-    for module in (submitting, reading, logs, control, cluster):
+    for module in (submitting, reading, logs, control, cluster, demo):
         module.register(app)
     return app
 
@@ -81,6 +83,8 @@ def _report(error: Exception) -> int:
     else:
         words = f"{type(error).__name__}: {error} (GSD_LOG_LEVEL=DEBUG shows where)"
         _show_traceback(error)
+        if isinstance(error, OSError):
+            _give_up_stdout()  # It may be a full disk that it stands for.
     with suppress(OSError):
         print(f"gsd-tasks: {one_line(words)}", file=sys.stderr, flush=True)
     return exits.of_error(error)
@@ -97,14 +101,19 @@ def _show_traceback(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def _end_quietly() -> int:
+def _give_up_stdout() -> None:
     # The interpreter flushes stdout once more as it ends, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exits.PIPE_CLOSED
+    with suppress(OSError):
+        sys.stdout.flush()
+        return
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _forgive_encoding() -> None:
-    """A terminal or file that cannot show a character gets a `?`, not an error half-way through."""
-    for stream in (sys.stdout, sys.stderr):
+def _prepare_streams() -> None:
+    """A character that a terminal or file cannot show becomes a `?`, not an error half-way; a closed stream a void."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
         with suppress(AttributeError, OSError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+            getattr(sys, name).reconfigure(errors="replace")

@@ -33,7 +33,7 @@ def read_prompt(argument: str | None, file: str | None, command: tuple[str, ...]
     if command is not None and not command:
         raise UsageError("no command after --")
     if argument == "-" or file == "-":
-        return _decode("standard input", _read(sys.stdin.buffer))
+        return _read_standard_input()
     return argument if file is None else _decode(file, _read_file(file))
 
 
@@ -87,6 +87,12 @@ def absolute(working_dir: str) -> Path:
         return Path(working_dir).absolute()
     except FileNotFoundError as error:
         raise InvalidValue("--working-dir", "the current directory does not exist any more") from error
+
+
+def _read_standard_input() -> str:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: there is no prompt to read")
+    return _decode("standard input", _read(sys.stdin.buffer))
 
 
 def _read_file(path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 ShimUnreachable
 ├── ShimGone      there is none any more: its child's tree is gone, or about to go
-└── ShimSilent    there is one, which hangs or waits for its disk: ask again, or `contain.kill_shim`
+└── ShimSilent    there is one, which begins, hangs or waits for its disk: ask again, or `contain.kill_shim`
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self
 
+from gsd_tasks.process.contain import shim_is_alive
 from gsd_tasks.process.shim.protocol import CONTROL_NAME, line
 from gsd_tasks.process.spool.exits import EndedBy
 
@@ -86,10 +87,8 @@ class ShimLink:
             try:
                 connection.sendall(line(message))
                 reply = _receive_line(connection, until)
-            except TimeoutError as error:
-                raise ShimSilent(f"{self._folder}: no answer within {TIMEOUT_S} s") from error
             except OSError as error:
-                raise ShimGone(f"{self._folder}: {error.strerror}") from error
+                raise _unreachable(self._folder, error) from error
         if not reply["ok"]:
             raise ValueError(f"the shim refuses {message}: {reply['error']}")
         return reply
@@ -173,7 +172,7 @@ class News:
             if self._connection is not None:
                 self._connection.sendall(words)
         except OSError:
-            self._hang_up()
+            self._lose(self._connection)
 
     def _hear(self, connection: socket.socket) -> None:
         try:
@@ -181,15 +180,16 @@ class News:
         except OSError:
             words = b""
         if not words:
-            self._hang_up()
-        # An empty line is news; the line that answers "follow" is none.
-        self._asked = self._asked and b"\n\n" not in b"\n" + words
+            self._lose(connection)
+        elif b"\n\n" in b"\n" + words:  # an empty line is news; the line that answers "follow" is none
+            self._asked = False
 
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        self._gone = True
+    def _lose(self, connection: socket.socket | None) -> None:
+        """Its end is the shim's, unless that had too many to talk to: then the next `wait` tries again."""
+        if connection is not None:
+            connection.close()
+        self._connection, self._asked = None, False
+        self._gone = not shim_is_alive(self._folder)
 
 
 def _connect(folder: Path) -> socket.socket:
@@ -203,13 +203,16 @@ def _connect(folder: Path) -> socket.socket:
             connection.connect(f"/proc/self/fd/{within}/{CONTROL_NAME}")
         finally:
             os.close(within)
-    except (TimeoutError, BlockingIOError) as error:
-        connection.close()
-        raise ShimSilent(f"{folder}: the shim takes no connection") from error
     except OSError as error:
         connection.close()
-        raise ShimGone(f"{folder}: {error.strerror}") from error
+        raise _unreachable(folder, error) from error
     return connection
+
+
+def _unreachable(folder: Path, error: OSError) -> ShimUnreachable:
+    """Whether there is a shim is told by its lock, not by its socket: one that begins has no socket yet."""
+    kind = ShimSilent if shim_is_alive(folder) else ShimGone
+    return kind(f"{folder}: {error.strerror or error}")
 
 
 def _receive_line(connection: socket.socket, until: float) -> dict[str, Any]:

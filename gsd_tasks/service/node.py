@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uuid_utils.compat as uuid_utils
 
 import gsd_tasks
+from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import SLOTS, SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
@@ -83,7 +85,9 @@ class Node:
         self.stopping.set()
         for loop in (self._listener, self._presence, self.keeper):
             loop.stop()
-        self._say_alive(WorkerStatus.STOPPED)
+        with contextlib.suppress(DatabaseUnavailable):
+            # Without this word it counts as stopped a little later: it has fallen silent.
+            self._say_alive(WorkerStatus.STOPPED)
         self.bell.stop()
         self._ear.close()
         self.database.close()

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gsd_tasks.domain.cutting import Cutter, Piece
 from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
 from gsd_tasks.domain.session import Stream
-from gsd_tasks.process.spool.reader import SpoolReader
+from gsd_tasks.process.spool.reader import Record, SpoolReader
 from gsd_tasks.store import leases, outputs
 from gsd_tasks.store.leases import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gsd_tasks.process.spool.exits import ExitRecord
@@ -29,6 +29,8 @@ BATCH_INTERVAL_S: Final = 0.020
 BATCH_ROWS: Final = 5_000
 BATCH_BYTES: Final = 2 * 1024 * 1024
 READ_BYTES: Final = 128 * 1024
+#: Cut at a time: a megabyte may be a million empty lines, and each is an object.
+SLICE_BYTES: Final = 16 * 1024
 TRIM_BYTES: Final = 8 * 1024 * 1024
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,6 +56,7 @@ class Streamer:
         self._on_piece = on_piece
         self._reader = SpoolReader(folder, begin.stdout_bytes, begin.stderr_bytes)
         self._cutters = {Stream.STDOUT: Cutter(), Stream.STDERR: Cutter()}
+        self._read: deque[Record] = deque()
         self._ready: deque[Ready] = deque()
         self._ready_bytes = 0
         self._committed = begin
@@ -104,13 +107,14 @@ class Streamer:
 
     def _fill(self) -> bool:
         while len(self._ready) < BATCH_ROWS and self._ready_bytes < BATCH_BYTES:
-            records = self._reader.read(READ_BYTES)
-            for record in records:
-                self._take(record.stream, self._cutters[record.stream].feed(record.payload, record.written_at_ns))
-            if not records:
+            if not self._read:
+                self._read.extend(_slices(self._reader.read(READ_BYTES)))
+            if not self._read:
                 for stream, cutter in self._cutters.items():
                     self._take(stream, cutter.overdue(time.time_ns()))
                 return False
+            record = self._read.popleft()
+            self._take(record.stream, self._cutters[record.stream].feed(record.payload, record.written_at_ns))
         return True
 
     def _close_lines(self) -> None:
@@ -170,3 +174,9 @@ class Streamer:
         if total - self._trimmed_bytes >= TRIM_BYTES:
             self._reader.trim(after.stdout_bytes, after.stderr_bytes)
             self._trimmed_bytes = total
+
+
+def _slices(records: list[Record]) -> Iterator[Record]:
+    for record in records:
+        for at in range(0, len(record.payload), SLICE_BYTES):
+            yield record._replace(payload=record.payload[at : at + SLICE_BYTES])

@@ -186,3 +186,29 @@ def test_a_reader_that_goes_away_leaves_the_session_running(
     assert b"the session goes on" in err
     assert b"Traceback" not in err
     assert (tmp_path / "calls").read_text() == "close"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [
+        (">/dev/full", 125, b"No space left"),
+        (">&-", 0, b""),
+        ("2>&-", 0, b""),
+        ("<&-", 0, b""),
+        ("| true", 0, b""),
+        ("2>&1 | true", 0, b""),
+    ],
+)
+def test_streams_that_are_closed_or_full_cause_no_traceback(redirection: str, code: int, words: bytes) -> None:
+    command = f"{sys.executable} -m gsd_tasks --help {redirection}"
+    ran = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, timeout=BOUND_S, check=False)
+    assert ran.returncode == code
+    assert words in ran.stderr
+    assert ran.stderr.count(b"\n") == bool(words)
+
+
+def test_a_prompt_from_a_closed_standard_input_is_a_usage_error() -> None:
+    command = f"{sys.executable} -m gsd_tasks run - <&-"
+    ran = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE, timeout=BOUND_S, check=False)
+    assert (ran.returncode, ran.stderr.count(b"\n")) == (2, 1)
+    assert b"standard input is closed" in ran.stderr

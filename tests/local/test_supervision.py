@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsd_tasks.local.supervisor import FIRST_DELAY_S, LONGEST_DELAY_S, STABLE_S, describe, next_delay
@@ -209,6 +209,7 @@ def test_a_large_log_is_put_aside_at_the_next_start(me: Runner) -> None:
     assert script.end(signal.SIGTERM) == 0
 
 
+@settings(database=None)  # the checkout may be read-only
 @given(st.lists(st.floats(0, 2 * STABLE_S), min_size=1, max_size=40))
 def test_the_wait_grows_within_its_bounds_and_begins_anew_after_a_stable_life(lives_s: list[float]) -> None:
     delay_s = 0.0

@@ -15,7 +15,7 @@ import gsd_tasks
 from gsd_tasks.process import launch as launching
 from gsd_tasks.process.contain import shim_is_alive
 from gsd_tasks.process.launch import LaunchSpec, NotLaunched
-from gsd_tasks.process.link import ShimLink
+from gsd_tasks.process.link import ShimLink, ShimSilent
 from gsd_tasks.process.spool.exits import EndedBy, read_exit
 from tests.process.bench import Bench, eventually, pids_of
 
@@ -27,6 +27,14 @@ def refused(bench: Bench, spec: LaunchSpec) -> NotLaunched:
     assert isinstance(launched, NotLaunched)
     assert not folder_of(bench, spec).exists()
     return launched
+
+
+def spooled(folder: Path) -> int | None:
+    """None while the shim begins: it is there, and does not answer yet."""
+    try:
+        return ShimLink(folder).status().stdout_bytes
+    except ShimSilent:
+        return None
 
 
 def folder_of(bench: Bench, spec: LaunchSpec) -> Path:
@@ -194,8 +202,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
 
     assert shim_is_alive(folder)
-    eventually((folder / "control.sock").exists)
-    eventually(lambda: ShimLink(folder).status().stdout_bytes == len(b"went\n"))
+    eventually(lambda: spooled(folder) == len(b"went\n"))
     ShimLink(folder).end("stopped")
     eventually(lambda: not shim_is_alive(folder))
     ended = read_exit(folder)

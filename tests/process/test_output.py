@@ -76,24 +76,21 @@ def test_records_carry_the_time_of_their_writing(any_bench: Bench) -> None:
 
 
 def test_300_megabytes_need_little_memory_and_little_disk(any_bench: Bench) -> None:
-    """Shim and spool stay small when the reader trims what it has."""
+    """The shim stays small, and the reader trims what it has."""
     code = "import os\nblock = os.urandom(1 << 20)\nfor _ in range(300): os.write(1, block)"
     running = any_bench.start_python(code)
-    digest, most_on_disk, peak_kib, got = hashlib.sha256(), 0, 0, 0
+    peak_kib = got = 0
     with SpoolReader(running.folder) as reader, News(running.folder) as news:
         while got < 300 << 20:
             for record in reader.read():
-                digest.update(record.payload)
                 got += len(record.payload)
             reader.trim(reader.counts.stdout, reader.counts.stderr)
-            most_on_disk = max(most_on_disk, sum(f.stat().st_blocks * 512 for f in running.folder.glob("*.seg")))
             peak_kib = max(peak_kib, _peak_rss_kib(running.launched.shim_pid))
             news.wait(5)
 
     assert running.launched.wait(20)
     assert 0 < peak_kib < 40_000
-    # What a reader that falls behind leaves standing is not bounded; one that keeps up needs a few segments.
-    assert most_on_disk < 200 << 20
+    assert len(list(running.folder.glob("*.seg"))) == 1
 
 
 def test_stdin_is_given_whole_and_then_closed(bench: Bench) -> None:
@@ -137,22 +134,22 @@ def test_the_child_sees_its_environment_and_nothing_else(bench: Bench) -> None:
     }
 
 
-def test_the_child_has_three_descriptors_and_its_own_session(bench: Bench) -> None:
-    """Nothing of the shim's or the worker's is inherited; no signal is ignored or blocked."""
-    running = bench.start(
-        "sh",
-        "-c",
-        'ls /proc/$$/fd | tr "\\n" " "; umask; '
-        'grep -E "^Sig(Blk|Ign)" /proc/self/status; cut -d" " -f5,6 /proc/$$/stat; echo $$',
-    )
+def test_the_child_has_three_descriptors(bench: Bench) -> None:
+    """Nothing of the shim's or the worker's is inherited. The fourth is `ls`'s own."""
+    assert bench.start("ls", "/proc/self/fd").finish().stdout.split() == [b"0", b"1", b"2", b"3"]
 
-    fds, blocked, ignored, session, pid = running.finish().stdout.decode().strip().split("\n")
 
-    mask = os.umask(0)
-    os.umask(mask)
-    assert fds == f"0 1 2 {mask:04o}"
-    assert {int(line.split()[1], 16) for line in (blocked, ignored)} == {0}
-    assert session == f"{pid} {pid}"
+def test_the_child_ignores_and_blocks_no_signal(bench: Bench) -> None:
+    """As programs expect to be started."""
+    finished = bench.start("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status").finish()
+
+    assert {int(words, 16) for words in finished.stdout.split()[1::2]} == {0}
+
+
+def test_the_child_leads_a_session_of_its_own(bench: Bench) -> None:
+    pid, *_, group, session = bench.start("cut", "-d ", "-f1,5,6", "/proc/self/stat").finish().stdout.split()
+
+    assert pid == group == session
 
 
 def test_the_child_works_in_its_folder(bench: Bench) -> None:

@@ -1,0 +1,188 @@
+"""What breaks around a session while it runs. The servers here are the test's own: they are stopped and started."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gsd_tasks.domain.state import Status
+from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
+from gsd_tasks.store import migrate
+from tests.cluster import Cluster
+from tests.conftest import FAST_POSTGRES
+from tests.waiting import until
+
+AWAY_S = 20
+FROZEN_LEASE_S = 3
+
+# Writes for so many seconds, and tells at the end how long its slowest write took.
+STEADY = """
+import os, sys, time
+slowest, number, end = 0.0, 0, time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    number += 1
+    line = f"{number:09} {'x' * 190}\\n".encode()
+    before = time.monotonic()
+    os.write(1, line)
+    slowest = max(slowest, time.monotonic() - before)
+    time.sleep(0.001)
+print(f"slowest {slowest:.3f} s, {number} lines", flush=True)
+"""
+
+
+@pytest.fixture
+def own_servers() -> Iterator[EmbeddedServers]:
+    folder = Path(tempfile.mkdtemp(prefix="gsd-own-"))
+    try:
+        with embedded_servers(folder, extra_postgres_settings=FAST_POSTGRES) as servers:
+            migrate(servers.database_url)
+            yield servers
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_cluster(own_servers: EmbeddedServers, tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(own_servers.database_url, own_servers.redis_url, tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.mark.slow
+def test_a_database_away_for_twenty_seconds_blocks_no_child_and_loses_no_row(
+    own_servers: EmbeddedServers, own_cluster: Cluster
+) -> None:
+    """Each child measures its own writes: none waits, although three of them write 1,000 lines a second."""
+    client = own_cluster.client
+    own_cluster.worker()
+    (own_cluster.folder / "steady.py").write_text(STEADY)
+    command = [sys.executable, "steady.py", str(AWAY_S + 8)]
+    sessions = [client.enqueue(command=command, working_dir=own_cluster.folder) for _ in range(3)]
+    for session in sessions:
+        next(client.follow(session.id))
+
+    own_servers.postgres.stop()
+    gone_at = time.monotonic()
+    until(lambda: time.monotonic() - gone_at > AWAY_S, timeout_s=AWAY_S + 5)
+    own_servers.postgres.start()
+
+    for session in sessions:
+        ended = client.wait(session.id, timeout_s=60)
+        assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
+        rows = [row.data or "" for row in client.follow(session.id)]
+        said = re.fullmatch(r"slowest (\d+\.\d+) s, (\d+) lines", rows[-1])
+        assert said is not None, rows[-1]
+        assert [int(row[:9]) for row in rows[:-1]] == list(range(1, int(said[2]) + 1))
+        assert float(said[1]) < 1, "a write waited"
+
+
+def test_a_child_stands_still_past_its_deadline_and_goes_on_when_the_database_is_back(
+    own_servers: EmbeddedServers, own_cluster: Cluster
+) -> None:
+    """A lease of 3 s: the child notes on disk when it works, and there must be nothing between deadline and renewal."""
+    client, folder = own_cluster.client, own_cluster.folder
+    own_cluster.worker(env={"GSD_LEASE_S": str(FROZEN_LEASE_S), "GSD_HEARTBEAT_S": "0.5"})
+    script = "i=0; while [ ! -e gate ]; do i=$((i+1)); echo $i; echo $i >> ticks; sleep 0.02; done"
+    session = client.enqueue(command=["sh", "-c", script], working_dir=folder)
+    next(client.follow(session.id))
+
+    own_servers.postgres.stop()
+    ticks = folder / "ticks"
+    until(lambda: time.time() - ticks.stat().st_mtime > 2, timeout_s=FROZEN_LEASE_S + 5, what="the freeze")
+    frozen_at = ticks.stat().st_size
+    own_servers.postgres.start()
+    until(lambda: ticks.stat().st_size > frozen_at, timeout_s=10, what="the thaw")
+    (folder / "gate").touch()
+
+    ended = client.wait(session.id, timeout_s=20)
+    assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
+    printed = [row.data for row in client.follow(session.id)]
+    assert printed == ticks.read_text().split()
+
+
+def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluster, database_url: str) -> None:
+    """Stopped at thirty moments of a torrent of output: every lease can be locked at once by somebody else."""
+    process = cluster.worker()
+    flood = "while :; do head -c 300000 /dev/zero | tr '\\0' 'x'; echo; done"
+    sessions = [cluster.client.enqueue(command=["sh", "-c", flood], working_dir=cluster.folder) for _ in range(3)]
+    for session in sessions:
+        next(cluster.client.follow(session.id))
+
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for number in range(30):
+            until(lambda rows=_rows(connection): _rows(connection) > rows)
+            # Some moment of the cycle, another one each time.
+            until(lambda at=time.monotonic() + number * 0.0013: time.monotonic() > at)
+            os.kill(process.pid, signal.SIGSTOP)
+            try:
+                with connection.transaction():
+                    connection.execute("SET LOCAL lock_timeout = '2s'")
+                    locked = connection.execute("SELECT session_id FROM leases FOR UPDATE").fetchall()
+                    assert len(locked) == 3
+            finally:
+                os.kill(process.pid, signal.SIGCONT)
+    for session in sessions:
+        cluster.client.cancel(session.id)
+    for session in sessions:
+        ended = cluster.client.wait(session.id, timeout_s=20)
+        assert ended.status is Status.CANCELLED
+        seqs = [row.seq for row in _pages(cluster, session.id)]
+        assert seqs == list(range(1, ended.seq + 1))
+
+
+def test_a_shim_that_is_killed_ends_its_session_with_what_was_written(cluster: Cluster) -> None:
+    cluster.worker()
+    script = "echo before; setsid sleep 987654 & exec sleep 987654"
+    session = cluster.client.enqueue(command=["sh", "-c", script], working_dir=cluster.folder)
+    next(cluster.client.follow(session.id))
+    (lock,) = cluster.state_dir.glob("spool/*/*/shim.lock")
+    pid = int(re.findall(r'"pid": (\d+)', lock.read_text())[0])
+    os.kill(pid, signal.SIGKILL)
+
+    ended = cluster.client.wait(session.id, timeout_s=20)
+    assert (ended.status, ended.reason) == (Status.FAILED, "child_lost")
+    assert [row.data for row in cluster.client.output(session.id)] == ["before"]
+    until(lambda: not _processes_with("987654"), timeout_s=5, what="the end of the tree")
+
+
+def test_redis_gone_while_a_session_runs_does_not_touch_it(own_servers: EmbeddedServers, own_cluster: Cluster) -> None:
+    """Cancelling works without it too: at the next heartbeat."""
+    client = own_cluster.client
+    own_cluster.worker(env={"GSD_HEARTBEAT_S": "1"})
+    session = client.enqueue(command=["sh", "-c", "while :; do echo x; sleep 0.1; done"], working_dir=own_cluster.folder)
+    next(client.follow(session.id))
+    own_servers.valkey.stop()
+    before = client.get(session.id).seq
+    until(lambda: client.get(session.id).seq > before + 10)
+
+    queued = client.enqueue(command=["true"], working_dir=own_cluster.folder)
+    assert queued.status is Status.QUEUED
+    client.cancel(session.id)
+    assert client.wait(session.id, timeout_s=10).status is Status.CANCELLED
+
+    own_servers.valkey.start()
+    own_cluster.maintenance()
+    assert client.wait(queued.id, timeout_s=60).status is Status.COMPLETED
+
+
+def _rows(connection: psycopg.Connection[tuple[int]]) -> int:
+    row = connection.execute("SELECT sum(last_seq) FROM leases").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _pages(cluster: Cluster, session_id: object) -> Iterator[object]:
+    return cluster.client.follow(session_id)  # type: ignore[arg-type]
+
+
+def _processes_with(argument: str) -> str:
+    return subprocess.run(["pgrep", "-f", f"sleep {argument}"], capture_output=True, text=True, check=False).stdout
