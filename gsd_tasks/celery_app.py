@@ -1,8 +1,8 @@
 """The Celery application: `celery -A gsd_tasks.celery_app worker`, `... beat` and `... flower` just work.
 
-What is set here and why was measured: early acknowledgement, because late ones on Redis run a long task twice; no prefetch,
-so that a message waits in Redis and not behind a session of hours; threads, because the shim already isolates the child.
-Postgres, not Celery, decides who runs what: a message is a hint.
+What is set here and why was measured: early acknowledgement, because late ones on Redis run a long task twice; no
+prefetch, so that a message waits in Redis and not behind a session of hours; threads, because the shim already
+isolates the child. Postgres, not Celery, decides who runs what: a message is a hint.
 """
 
 from __future__ import annotations

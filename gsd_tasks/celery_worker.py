@@ -1,4 +1,5 @@
-"""What a Celery worker process does beside taking messages: refuse what would break it, take part in the cluster, let go.
+"""What a Celery worker process does beside taking messages: refuse what would break it, take part in the cluster, let
+go.
 
 There are two kinds: one that runs sessions (threads, up to three), and the maintenance process (solo, its own queue).
 """
@@ -45,7 +46,7 @@ def node() -> Node:
 
 
 @signals.celeryd_init.connect(weak=False)
-def _begin(sender: str, instance: Any, options: Mapping[str, Any], **_: object) -> None:
+def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
     """Before anything else of the worker exists."""
     # What a worker knows of secrets is in its memory and environment: no other process of its user may look.
     make_undumpable()
@@ -64,7 +65,7 @@ def _begin(sender: str, instance: Any, options: Mapping[str, Any], **_: object) 
 @signals.setup_logging.connect(weak=False)
 def _logging(**_: object) -> None:
     """Celery's own loggers go where ours go, at the level that was asked for."""
-    import logging  # noqa: PLC0415  (only a worker process needs it)
+    import logging
 
     logging.basicConfig(
         stream=sys.stderr, level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"

@@ -66,9 +66,9 @@ class _Ids:
 class Client:
     """Talks to the cluster that the settings name, or else to the running `gsd-tasks up` of this user.
 
-    Safe to share among threads. Ids may be UUIDs, their text, or an unambiguous start of it; a call that takes one raises
-    `NoSuchSession` or `AmbiguousId`, and every call may raise `DatabaseUnavailable`. Use it as a context manager, or
-    `close` it.
+    Safe to share among threads. Ids may be UUIDs, their text, or an unambiguous start of it; a call that takes one
+    raises `NoSuchSession` or `AmbiguousId`, and every call may raise `DatabaseUnavailable`. Use it as a context
+    manager, or `close` it.
 
     Raises:
         ConfigurationError: there are no servers, or a setting is wrong.
@@ -121,9 +121,9 @@ class Client:
     ) -> Session:
         """Submit a Claude session (`prompt`) or a command; returns when it is written, not when it runs.
 
-        It runs in `working_dir` (default: this process's), at the earliest at `run_at`, and fails if it has not begun by
-        `expires_at`. `priority` 0 runs first, 9 last. With a `key`, submitting the same again gives the session that
-        there is. `on_lost` is `requeue` or `fail`; the default is `requeue` for Claude and `fail` for a command.
+        It runs in `working_dir` (default: this process's), at the earliest at `run_at`, and fails if it has not begun
+        by `expires_at`. `priority` 0 runs first, 9 last. With a `key`, submitting the same again gives the session
+        that there is. `on_lost` is `requeue` or `fail`; the default is `requeue` for Claude and `fail` for a command.
 
         Raises:
             InvalidValue, KeyReused: nothing was written.
@@ -189,7 +189,7 @@ class Client:
             )
 
     def cancel(self, session_id: str | UUID) -> Session:
-        """Cancel it. A running one comes back as still running: its child is ended first. One that has ended stays so."""
+        """Cancel it. A running one comes back as running still: its child is ended first. An ended one stays so."""
         session = control.cancel(self._database, session_id)
         ring_once(self._redis_url, (WANTED, str(session.id)), (session_channel(session.id), ""), (HISTORY, ""))
         return session
@@ -268,8 +268,8 @@ class Client:
     def listen(self, *, after: str | None = None, stop: threading.Event | None = None) -> Iterator[Event]:
         """What happens to all sessions, from a cursor on (default: from now on), until `stop` is set.
 
-        Each event is given to the functions that `on` registered, then yielded; keep its `cursor` to go on from it. None is
-        missed, with Redis or without.
+        Each event is given to the functions that `on` registered, then yielded; keep its `cursor` to go on from it.
+        None is missed, with Redis or without.
         """
         return self._listener.listen(after=after, stop=stop)
 
@@ -284,7 +284,7 @@ class Client:
     def _publisher(self) -> Publish:
         if self._publish is None:
             # Celery takes a while to import, and only this needs it.
-            from gsd_tasks.celery_app import make_publish  # noqa: PLC0415
+            from gsd_tasks.celery_app import make_publish
 
             self._publish = make_publish(self._redis_url)
         return self._publish

@@ -36,7 +36,7 @@ class Cluster:
             "GSD_GRACE_S": "1",
         }
         self.client = Client(
-            settings=Settings(database_url=database_url, redis_url=redis_url, state_dir=self.state_dir)  # type: ignore[arg-type]
+            settings=Settings(database_url=database_url, redis_url=redis_url, state_dir=self.state_dir)
         )
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -73,10 +73,21 @@ class Cluster:
         self._processes.append(process)
         return process
 
-    def worker(self, name: str = "gsd", *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str = "gsd", *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """A worker that is ready to take sessions."""
         process = self.celery(
-            "worker", "-n", f"{name}@%h", "-E", "--without-gossip", "--without-mingle", "-l", "INFO", *arguments, env=env
+            "worker",
+            "-n",
+            f"{name}@%h",
+            "-E",
+            "--without-gossip",
+            "--without-mingle",
+            "-l",
+            "INFO",
+            *arguments,
+            env=env,
         )
         until(lambda: self.is_up(process), timeout_s=30, what=f"worker {name}")
         return process

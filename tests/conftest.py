@@ -1,4 +1,4 @@
-"""Real servers for whoever asks for them: one Postgres and one Valkey per test process, a database of its own per test."""
+"""Real servers for whoever asks for them: a Postgres and a Valkey per test process, a database per test."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
@@ -45,16 +43,16 @@ class Signals:
         self._seen = False
 
     @classmethod
-    @contextmanager
-    def caught(cls) -> Iterator[Signals]:
-        """The signals of this process, for the length of the block. In the main thread alone, as Python has it."""
+    def catch(cls) -> Signals:
+        """The signals of this process, for the rest of its life. In the main thread alone, as Python has it.
+
+        They are not given back: one that comes while the process ends must change neither its exit code nor what it
+        says.
+        """
         signals = cls()
-        before = {number: signal.signal(number, signals._take) for number in _CAUGHT}
-        try:
-            yield signals
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number in _CAUGHT:
+            signal.signal(number, signals._take)
+        return signals
 
     def answered(self) -> None:
         """The next signal is a first one again."""

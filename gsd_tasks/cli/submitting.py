@@ -104,5 +104,6 @@ def _run(request: dict[str, Any]) -> int:
     from gsd_tasks.cli.watch import watch
 
     # Before it is queued: a signal that comes meanwhile is answered, rather than leave a session that nobody knows of.
-    with Signals.caught() as signals, connection.connect() as client:
+    signals = Signals.catch()
+    with connection.connect() as client:
         return watch(client, client.enqueue(**request), signals)

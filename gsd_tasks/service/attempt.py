@@ -33,7 +33,6 @@ from gsd_tasks.store.leases import Progress
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
     from gsd_tasks.domain.cutting import Piece
@@ -94,7 +93,7 @@ class Attempt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """No child, no shim, no spool: also when the session was taken from us, or a fault of our own ends the attempt."""
+        """No child, no shim, no spool: also when the session was taken from us, or a fault of ours ends it."""
         self._lease.detach()
         if self._launched is not None:
             self._end_child(self._launched)

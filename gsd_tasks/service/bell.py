@@ -1,7 +1,7 @@
 """Bells: Redis messages that say "look". What there is to see is always read from Postgres.
 
-A bell that is not heard costs time, never correctness: everybody who waits for one also looks by itself, slowly. So ringing
-never fails and never blocks, and listening without Redis is just waiting.
+A bell that is not heard costs time, never correctness: everybody who waits for one also looks by itself, slowly. So
+ringing never fails and never blocks, and listening without Redis is just waiting.
 """
 
 from __future__ import annotations

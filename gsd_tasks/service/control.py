@@ -15,9 +15,7 @@ from gsd_tasks.store import sessions, transitions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
-
-    from gsd_tasks.store import Database
+    from gsd_tasks.store import Connection, Database
 
 START_OF_ID: Final = re.compile(r"[0-9a-f]{1,32}")
 

@@ -2,8 +2,8 @@
 
     slot loop turns  ->  keeper renews in Postgres  ->  shim gets a new deadline
 
-Each arrow is needed. A slot that hangs loses its lease although its worker lives; a worker that is cut off sends no deadline,
-and its shim freezes the child at the old one, before anybody else may start the next.
+Each arrow is needed. A slot that hangs loses its lease although its worker lives; a worker that is cut off sends no
+deadline, and its shim freezes the child at the old one, before anybody else may start the next.
 """
 
 from __future__ import annotations

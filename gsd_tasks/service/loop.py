@@ -56,6 +56,6 @@ class Loop:
             self._due.clear()
             try:
                 self._turn()
-            except Exception:
+            except Exception:  # noqa: BLE001  (the loop's boundary: logged, and the next turn comes)
                 self._log.exception("a turn failed")
             self._due.wait(self._interval_s)

@@ -1,7 +1,7 @@
 """Sending again what Redis lost: one message for every session that can be claimed and has none.
 
-It also sends the first message of what was submitted for later, and ends what has expired. Postgres alone decides; looking
-at Redis is a way to send less.
+It also sends the first message of what was submitted for later, and ends what has expired. Postgres alone decides;
+looking at Redis is a way to send less.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the spool into Postgres: read, cut into rows, commit in guarded batches.
 
-A batch is committed at once when the last one is 20 ms old, or when it is large; so a single line is not kept waiting, and a
-torrent costs 50 commits a second. Nothing is trimmed from the spool that is not committed.
+A batch is committed at once when the last one is 20 ms old, or when it is large; so a single line is not kept
+waiting, and a torrent costs 50 commits a second. Nothing is trimmed from the spool that is not committed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gsd_tasks.domain.cutting import Cutter, Piece
-from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
+from gsd_tasks.domain.errors import Fenced
 from gsd_tasks.domain.session import Stream
 from gsd_tasks.process.spool.reader import Record, SpoolReader
 from gsd_tasks.store import leases, outputs

@@ -14,10 +14,8 @@ from gsd_tasks.store import sessions, transitions
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from gsd_tasks.domain.session import Session, Submission
-    from gsd_tasks.store import Database
+    from gsd_tasks.store import Connection, Database
 
 
 class Publish(Protocol):

@@ -1,9 +1,9 @@
 """Reading what happened: of one session, and of all of them by a cursor that misses nothing.
 
-Transactions commit in another order than they number their rows, so "greater than the last id" would pass over a row that
-becomes visible late. A reader therefore takes windows of transaction ids: everything below the oldest transaction that is
-still under way is settled for good. Within a window the order is that of the ids, which is right for each session: a later
-transition waited for the earlier one's row lock before it drew its id.
+Transactions commit in another order than they number their rows, so "greater than the last id" would pass over a row
+that becomes visible late. A reader therefore takes windows of transaction ids: everything below the oldest
+transaction that is still under way is settled for good. Within a window the order is that of the ids, which is right
+for each session: a later transition waited for the earlier one's row lock before it drew its id.
 
 A cursor is `low.high.id`: the window being read, and the last row of it that was seen.
 """
@@ -39,7 +39,7 @@ class Cursor:
     def parse(cls, text: str) -> Self:
         """The cursor that `str` gave. Raises `InvalidValue` for anything else."""
         parts = text.split(".")
-        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):  # noqa: PLR2004
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
             raise InvalidValue("after", f"{text!r} is no cursor")
         return cls(*map(int, parts))
 

@@ -28,7 +28,7 @@ def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> N
 
 
 def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -> list[Worker]:
-    """The newest lives first, with the sessions in their slots. One that has been silent for so long counts as stopped."""
+    """The newest lives first, with the sessions in their slots. One that is silent for so long counts as stopped."""
     silent = workers.c.seen_at < NOW - func.make_interval(0, 0, 0, 0, 0, 0, silent_after_s)
     status = case((silent, WorkerStatus.STOPPED.value), else_=workers.c.status).label("status")
     columns = [column for column in workers.c if column.name != "status"]

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from gsd_tasks.store.transitions import Claim
 
-# Written out, not built: binary arrays (`%b`) are what makes it fast, and the driver alone can send them. One statement,
-# so that the lease's row is locked only when all of it has arrived. `last_seq` is the offset of the guard: it counts up with
-# every batch, so a batch can be committed once only, and the bytes of both streams move with it.
+# Written out, not built: binary arrays (`%b`) are what makes it fast, and the driver alone can send them. One
+# statement, so that the lease's row is locked only when all of it has arrived. `last_seq` is the offset of the guard:
+# it counts up with every batch, so a batch can be committed once only, and the bytes of both streams move with it.
 APPEND: Final[LiteralString] = """
 WITH held AS (
     UPDATE leases
@@ -30,11 +30,11 @@ WITH held AS (
            stderr_bytes = %(stderr_bytes)b
      WHERE session_id = %(session_id)b AND attempt = %(attempt)b AND holder = %(holder)b AND last_seq = %(last_seq)b
     RETURNING session_id, attempt
-)
-INSERT INTO session_outputs (session_id, seq, attempt, stream, written_at, data, raw, eol)
-SELECT held.session_id, %(last_seq)b + piece.n, held.attempt, piece.stream, piece.written_at, piece.data, piece.raw, piece.eol
+) INSERT INTO session_outputs (session_id, seq, attempt, stream, written_at, data, raw, eol) SELECT held.session_id,
+%(last_seq)b + piece.n, held.attempt, piece.stream, piece.written_at, piece.data, piece.raw, piece.eol
   FROM held,
-       unnest(%(streams)b::text[], %(written_at)b::timestamptz[], %(data)b::text[], %(raw)b::bytea[], %(eol)b::boolean[])
+       unnest(%(streams)b::text[], %(written_at)b::timestamptz[], %(data)b::text[], %(raw)b::bytea[],
+              %(eol)b::boolean[])
        WITH ORDINALITY AS piece (stream, written_at, data, raw, eol, n)
 """
 
@@ -63,7 +63,7 @@ class Batch:
 
 
 def append(connection: Connection, claim: Claim, batch: Batch, before: Progress, after: Progress) -> bool:
-    """Commit `batch`, if this claim still holds the session and `before` is what Postgres has. False: write nothing more."""
+    """Commit `batch`, if this claim holds the session and `before` is what Postgres has. False: write nothing more."""
     with closing(connection.connection.cursor()) as cursor:
         cursor.execute(
             APPEND,
@@ -107,7 +107,7 @@ def read(
 
 
 def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select[Any]:
-    """The rows of `page` that begin within its first `largest_bytes`: a thousand rows of 1 MiB are never sent at once."""
+    """The rows of `page` that begin within its first `largest_bytes`: never a thousand rows of 1 MiB at once."""
     order = page.c.seq.desc() if newest_first else page.c.seq
     # The length of a long value is read from its header, the value itself is not fetched.
     size = func.coalesce(func.octet_length(page.c.data), func.octet_length(page.c.raw))

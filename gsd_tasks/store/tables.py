@@ -120,7 +120,8 @@ sessions = Table(
     Index("ix_sessions_parent_id_id", "parent_id", "id", postgresql_where=text("parent_id IS NOT NULL")),
 )
 
-# Narrow and half empty, so that renewals, appends and their guard stay heap-only updates. A row lives as long as a holder.
+# Narrow and half empty, so that renewals, appends and their guard stay heap-only updates. A row lives as long as a
+# holder.
 leases = Table(
     "leases",
     metadata,

@@ -138,7 +138,8 @@ def find_claim(connection: Connection, session_id: SessionId, holder: Holder) ->
 def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
     """running -> completed, failed, cancelled, or queued again; by its holder alone. False: somebody else holds it now.
 
-    `wanted` is consumed in the same statement, and a cancel that arrived after the verdict was made wins over another try.
+    `wanted` is consumed in the same statement, and a cancel that arrived after the verdict was made wins over another
+    try.
     """
     ending = verdict.ending
     requeued = verdict.status is Status.QUEUED

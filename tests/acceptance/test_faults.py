@@ -120,9 +120,11 @@ def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluste
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         for number in range(30):
-            until(lambda rows=_rows(connection): _rows(connection) > rows)
+            _wait_for_rows(connection)
             # Some moment of the cycle, another one each time.
-            until(lambda at=time.monotonic() + number * 0.0013: time.monotonic() > at)
+            go_at = time.monotonic() + number * 0.0013
+            while time.monotonic() < go_at:
+                pass
             os.kill(process.pid, signal.SIGSTOP)
             try:
                 with connection.transaction():
@@ -136,7 +138,7 @@ def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluste
     for session in sessions:
         ended = cluster.client.wait(session.id, timeout_s=20)
         assert ended.status is Status.CANCELLED
-        seqs = [row.seq for row in _pages(cluster, session.id)]
+        seqs = [row.seq for row in cluster.client.follow(session.id)]
         assert seqs == list(range(1, ended.seq + 1))
 
 
@@ -159,7 +161,9 @@ def test_redis_gone_while_a_session_runs_does_not_touch_it(own_servers: Embedded
     """Cancelling works without it too: at the next heartbeat."""
     client = own_cluster.client
     own_cluster.worker(env={"GSD_HEARTBEAT_S": "1"})
-    session = client.enqueue(command=["sh", "-c", "while :; do echo x; sleep 0.1; done"], working_dir=own_cluster.folder)
+    session = client.enqueue(
+        command=["sh", "-c", "while :; do echo x; sleep 0.1; done"], working_dir=own_cluster.folder
+    )
     next(client.follow(session.id))
     own_servers.valkey.stop()
     before = client.get(session.id).seq
@@ -180,8 +184,9 @@ def _rows(connection: psycopg.Connection[tuple[int]]) -> int:
     return int(row[0]) if row else 0
 
 
-def _pages(cluster: Cluster, session_id: object) -> Iterator[object]:
-    return cluster.client.follow(session_id)  # type: ignore[arg-type]
+def _wait_for_rows(connection: psycopg.Connection[tuple[int]]) -> None:
+    before = _rows(connection)
+    until(lambda: _rows(connection) > before, timeout_s=20)
 
 
 def _processes_with(argument: str) -> str:

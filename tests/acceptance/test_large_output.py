@@ -1,4 +1,7 @@
-"""Output without end or newline, in bounded memory of worker, shim and reader. `GSD_TEST_OUTPUT_MB=1024` for the large run."""
+"""Output without end or newline, in bounded memory of worker, shim and reader.
+
+`GSD_TEST_OUTPUT_MB=1024` makes it a gigabyte.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Self
 
 import psutil
 
@@ -14,7 +18,7 @@ from gsd_tasks.domain.state import Status
 from tests.cluster import Cluster
 
 MB = 1024 * 1024
-OUTPUT_MB = int(os.environ.get("GSD_TEST_OUTPUT_MB", "200"))
+OUTPUT_MB = int(os.environ.get("GSD_TEST_OUTPUT_MB", "64"))
 WORKER_MAY_GROW_MB = 80
 SHIM_MAY_HAVE_MB = 25
 READER_MAY_HAVE_MB = 150
@@ -35,7 +39,7 @@ class Memory:
         self.worker_begin = rss_mb(self._worker)
         self.worker = self.shim = 0.0
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -87,7 +91,8 @@ def rss_mb(process: psutil.Process) -> float:
 
 def check(memory: Memory, reader: float) -> None:
     sys.stderr.write(
-        f"worker {memory.worker_begin:.0f} -> {memory.worker:.0f} MB, shim {memory.shim:.0f} MB, reader {reader:.0f} MB\n"
+        f"worker {memory.worker_begin:.0f} -> {memory.worker:.0f} MB, "
+        f"shim {memory.shim:.0f} MB, reader {reader:.0f} MB\n"
     )
     assert memory.worker - memory.worker_begin < WORKER_MAY_GROW_MB
     assert 0 < memory.shim < SHIM_MAY_HAVE_MB

@@ -42,7 +42,7 @@ def plant(cwd: Path) -> None:
 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["as we start it", "as it comes"])
-def test_a_projects_own_hooks_and_servers_do_not_run(claude: Claude, trusting: bool) -> None:  # noqa: FBT001
+def test_a_projects_own_hooks_and_servers_do_not_run(claude: Claude, trusting: bool) -> None:
     # The second case shows that the first one would notice.
     plant(claude.cwd)
     session_id, options = uuid.uuid4(), ClaudeOptions()

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 
@@ -24,7 +25,7 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[Run]:
     """Calls the command line as `gsd-tasks` would, against `client`."""
 
     def _run(*arguments: str, client: FakeClient | None = None, stdin: bytes = b"") -> Ran:
@@ -34,4 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[byt
         out, err = capsysbinary.readouterr()
         return Ran(code, out.decode(), err.decode())
 
-    return _run
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield _run
+    for number, handler in before.items():
+        signal.signal(number, handler)

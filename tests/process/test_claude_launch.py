@@ -88,7 +88,7 @@ def test_only_root_that_bypasses_permissions_calls_itself_a_sandbox(
     monkeypatch: pytest.MonkeyPatch,
     euid: int,
     mode: str,
-    expected: bool,  # noqa: FBT001
+    expected: bool,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: euid)
     assert ("IS_SANDBOX" in claude_env(Path("/p"), ClaudeOptions(permission_mode=PermissionMode(mode)))) is expected

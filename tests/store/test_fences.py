@@ -17,9 +17,7 @@ from gsd_tasks.store import Claim, Database, leases, outputs, sessions, transiti
 from gsd_tasks.store.leases import Progress
 
 NOW = datetime.now(UTC)
-BACK = decide(
-    Ending(reason=Reason.WORKER_STOPPED, handed_back=True), wanted=None, on_lost=OnLost.REQUEUE
-)
+BACK = decide(Ending(reason=Reason.WORKER_STOPPED, handed_back=True), wanted=None, on_lost=OnLost.REQUEUE)
 DONE = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
 
 

@@ -13,7 +13,9 @@ def joined(pieces: list[Piece]) -> bytes:
 
 
 @given(TEXT, st.lists(st.integers(0, 40)), st.lists(st.booleans()))
-def test_the_pieces_are_the_bytes_however_they_arrive(parts: list[bytes], cuts: list[int], impatient: list[bool]) -> None:
+def test_the_pieces_are_the_bytes_however_they_arrive(
+    parts: list[bytes], cuts: list[int], impatient: list[bool]
+) -> None:
     data, cutter, pieces, now, at = b"".join(parts), Cutter(), [], 0, 0
     for number, size in enumerate(cuts):
         now += 1
