@@ -85,7 +85,7 @@ class Bench:
             session_id=str(uuid4()),
             attempt=1,
             argv=argv,
-            env={"PATH": os.environ["PATH"]},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             cwd="/",
             stdin=None,
             timeout_s=60,

@@ -163,9 +163,7 @@ while time.monotonic() < until:
         os._exit(0)
     os.setsid()
 """
-    running = bench.start(
-        "sh", "-c", f"{sys.executable} -I -S -c '{code.replace(chr(39), chr(34))}' & wait; exec sleep 60"
-    )
+    running = bench.start("sh", "-c", f"{sys.executable} -I -S -c '{code}' & wait; exec sleep 60")
     running.wait_for_output(b"ready")
 
     running.link.end("lease_lost")

@@ -18,8 +18,8 @@ from gsd_tasks.process.spool.exits import EndedBy
 from tests.process.bench import Bench, Running, eventually
 
 IGNORES_TERM = """
-import signal, sys, time
-for name in sys.argv[1].split(","): signal.signal(getattr(signal, name), lambda n, _: print(n, flush=True))
+import os, signal, sys, time
+for name in sys.argv[1].split(","): signal.signal(getattr(signal, name), lambda n, _: os.write(1, b"%d\\n" % n))
 print("ready", flush=True)
 while True: time.sleep(0.01)  # not longer: a signal just before a sleep is handled after it
 """

@@ -38,6 +38,19 @@ _SOONEST_S: Final = 1e-6
 _LATEST_S: Final = 3e9
 
 
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class Capabilities(ctypes.Structure):
+    """A process's powers, as the kernel counts them: effective, permitted, inheritable, twice 32 bits each."""
+
+    _fields_ = (("words", ctypes.c_uint32 * 6),)
+
+
 class _TimerSpec(ctypes.Structure):
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -87,6 +100,20 @@ def enter_pid_namespace() -> None:
         _checked(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS))
     except PermissionError:
         _enter_user_namespace()
+
+
+def capabilities() -> Capabilities:
+    """What this process may do beyond its user's rights."""
+    held = Capabilities()
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capget(ctypes.byref(header), ctypes.byref(held)))
+    return held
+
+
+def set_capabilities(powers: Capabilities) -> None:
+    """Have these and no others."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(ctypes.byref(header), ctypes.byref(powers)))
 
 
 def mount_own_proc() -> None:

@@ -92,9 +92,13 @@ def start_init(containment: Containment, live: Callable[[Init], object], keep: C
     # Who sent a packet is told by the kernel, in our own numbering: the only simple way to the pids in the namespace.
     reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
+    powers = linux.capabilities()
+
     def begin() -> None:
         _close_all_but({0, 1, 2, commands, reporting.fileno(), *keep})
         _settle(containment, commands)
+        # A user namespace makes its maker almighty in there: the child would start in folders closed to its user.
+        linux.set_capabilities(powers)
         init = Init(commands, reporting, containment)
         init.report("ready")
         live(init)

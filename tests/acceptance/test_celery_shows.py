@@ -1,0 +1,76 @@
+"""What a monitor of Celery's events sees of a session: the truth, and no prompt."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from gsd_tasks.domain.state import Status
+from tests.cluster import Cluster
+from tests.waiting import until
+
+Events = list[dict[str, Any]]
+
+
+@contextmanager
+def watching(redis_url: str) -> Iterator[Events]:
+    """The task events of the cluster, as Flower gets them."""
+    app, events, stop = Celery(broker=redis_url), [], threading.Event()  # type: ignore[var-annotated]
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": events.append})
+
+        def receive() -> None:
+            while not stop.is_set():
+                try:
+                    receiver.capture(limit=None, timeout=0.2, wakeup=False)
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        try:
+            yield events
+        finally:
+            stop.set()
+            thread.join()
+
+
+def states(events: Events, session_id: object) -> list[str]:
+    return [event["type"] for event in list(events) if event.get("uuid") == str(session_id)]
+
+
+def test_celery_shows_how_each_session_ended(cluster: Cluster, redis_url: str) -> None:
+    secret = "the-prompt-itself"
+    with watching(redis_url) as events:
+        process = cluster.worker()
+        folder, client = cluster.folder, cluster.client
+        done = client.enqueue(command=["sh", "-c", f": {secret}"], working_dir=folder)
+        failed = client.enqueue(command=["sh", "-c", "exit 4"], working_dir=folder, env={"SECRET": secret})
+        client.wait(done.id, timeout_s=10)
+        client.wait(failed.id, timeout_s=10)
+        cancelled = client.enqueue(command=["sleep", "600"], working_dir=folder)
+        until(lambda: client.get(cancelled.id).status is Status.RUNNING)
+        client.cancel(cancelled.id)
+        client.wait(cancelled.id, timeout_s=10)
+        requeued = client.enqueue(command=["sleep", "600"], working_dir=folder, on_lost="requeue")
+        until(lambda: client.get(requeued.id).status is Status.RUNNING)
+        process.terminate()
+        process.wait(30)
+
+        wanted = {
+            done.id: "task-succeeded",
+            failed.id: "task-failed",
+            cancelled.id: "task-revoked",
+            requeued.id: "task-retried",
+        }
+        for session_id, last in wanted.items():
+            until(lambda s=session_id, e=last: e in states(events, s), what=f"{last} of {session_id}")  # type: ignore[misc]
+            assert states(events, session_id)[-1] == last
+        reason = next(event["exception"] for event in events if event["type"] == "task-failed")
+        assert "exit_code: the child exited with code 4" in reason
+        assert secret not in json.dumps(events, default=str)
