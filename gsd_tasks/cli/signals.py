@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
@@ -46,13 +48,23 @@ class Signals:
     def catch(cls) -> Signals:
         """The signals of this process, for the rest of its life. In the main thread alone, as Python has it.
 
-        They are not given back: one that comes while the process ends must change neither its exit code nor what it
-        says.
+        Never given back: one that comes while the process ends must change neither its exit code nor what it says.
         """
         signals = cls()
         for number in _CAUGHT:
             signal.signal(number, signals._take)
         return signals
+
+    @classmethod
+    @contextmanager
+    def caught(cls) -> Iterator[Signals]:
+        """`catch`, for the length of a block."""
+        before = {number: signal.getsignal(number) for number in _CAUGHT}
+        try:
+            yield cls.catch()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def answered(self) -> None:
         """The next signal is a first one again."""

@@ -103,7 +103,7 @@ def read(
     if since is not None:
         page = page.where(session_outputs.c.written_at >= since)
     bounded = _within(page.order_by(order).limit(limit).subquery(), largest_bytes, newest_first=newest_first)
-    return [to_output(row) for row in connection.execute(bounded).mappings()]
+    return [to_output(row) for row in connection.execute(bounded)]
 
 
 def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select[Any]:

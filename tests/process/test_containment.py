@@ -152,18 +152,19 @@ def test_the_sweep_spares_other_attempts(bench: Bench) -> None:
 
 def test_a_tree_that_forks_without_pause_is_ended(bench: Bench) -> None:
     """A walk through it never sees all of it; that does not help it."""
-    token = unique_seconds()
-    code = f"""
-import os, sys, time
-token = {token!r}
+    forks = """
+import os, time
 print("ready", flush=True)
-until = time.monotonic() + 20
+until = time.monotonic() + 30
 while time.monotonic() < until:
     if os.fork():
         os._exit(0)
     os.setsid()
 """
-    running = bench.start("sh", "-c", f"{sys.executable} -I -S -c '{code}' & wait; exec sleep 60")
+    token = unique_seconds()
+    running = bench.start(
+        "sh", "-c", '"$@" & wait; exec sleep 60', "sh", sys.executable, "-I", "-S", "-c", forks, token
+    )
     running.wait_for_output(b"ready")
 
     running.link.end("lease_lost")

@@ -23,11 +23,13 @@ from gsd_tasks.cli.progress import Progress
 from gsd_tasks.cli.signals import Signalled, Signals
 from gsd_tasks.cli.tables import print_table
 from gsd_tasks.client import Client
+from gsd_tasks.domain.errors import Unavailable
 from gsd_tasks.domain.session import SLOTS, Session, SessionId
 from gsd_tasks.domain.units import print_took
 from gsd_tasks.testing import OfflineModel
 
-_LOOK_S: Final = 0.05
+_EVENT_S: Final = 0.05
+_LOOK_S: Final = 0.5
 _JOB_BOUND_S: Final = 60.0
 _WATCH_BOUND_S: Final = 120.0
 _STOP_S: Final = 2.0
@@ -144,6 +146,7 @@ class Demo:
                 progress[session.id] = Progress(client, session, lane)
                 display = Display(lane, session.kind)
                 followers.append(Follower(client, session, lane, display, progress[session.id]))
+                progress[session.id].refresh()
                 followers[-1].start(self._events)
             ended = self._until_all_ended(cluster, progress)
         finally:
@@ -153,7 +156,7 @@ class Demo:
 
     def _until_all_ended(self, cluster: DemoCluster, progress: dict[SessionId, Progress]) -> dict[SessionId, Session]:
         ended: dict[SessionId, Session] = {}
-        give_up_at = time.monotonic() + _WATCH_BOUND_S
+        give_up_at, look_at = time.monotonic() + _WATCH_BOUND_S, time.monotonic() + _LOOK_S
         while len(ended) < len(progress):
             match self._wait_for_event(cluster):
                 case Ended(session):
@@ -163,6 +166,11 @@ class Demo:
                     raise error
                 case _ if time.monotonic() > give_up_at:
                     raise TimeoutError(f"the sessions have not ended after {_WATCH_BOUND_S:.0f} s")
+                case _ if time.monotonic() > look_at:
+                    look_at = time.monotonic() + _LOOK_S
+                    for session_id in progress.keys() - ended.keys():
+                        with suppress(Unavailable):  # the followers wait for the database
+                            progress[session_id].refresh()
         return ended
 
     def _wait_for_event(self, cluster: DemoCluster) -> object:
@@ -173,7 +181,7 @@ class Demo:
             ConfigurationError: the cluster has ended by itself.
         """
         try:
-            event = self._events.get(timeout=_LOOK_S)
+            event = self._events.get(timeout=_EVENT_S)
         except Empty:
             cluster.check()
             return None

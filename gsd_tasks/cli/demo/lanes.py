@@ -55,4 +55,4 @@ class Lane(Screen):
 
     def say(self, words: str) -> None:
         """What happens to the session, between its lines."""
-        self._page.write(self._name, self._colour, f"({one_line(words)})", dim=True)
+        self._page.write(self._name, self._colour, f"-- {one_line(words)}", dim=True)
