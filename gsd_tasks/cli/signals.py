@@ -46,14 +46,22 @@ class Signals:
 
     @classmethod
     def catch(cls) -> Signals:
-        """The signals of this process, for the rest of its life. In the main thread alone, as Python has it.
+        """The signals of this process; `ignore` ends it. In the main thread alone, as Python has it.
 
-        Never given back: one that comes while the process ends must change neither its exit code nor what it says.
+        One that the caller has us ignore stays ignored: so a shell tells a job in the background that Ctrl-C is not for it.
         """
         signals = cls()
         for number in _CAUGHT:
-            signal.signal(number, signals._take)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signals._take)
         return signals
+
+    @staticmethod
+    def ignore() -> None:
+        """For a process that is about to end: a late signal must not change its exit code any more."""
+        # Not a handler of ours: the interpreter gives those up, for the default, before it has ended.
+        for number in _CAUGHT:
+            signal.signal(number, signal.SIG_IGN)
 
     @classmethod
     @contextmanager

@@ -46,7 +46,7 @@ def watch(client: Client, session: Session, signals: Signals) -> int:
         watcher.say_how_it_was_left()
         raise
     finally:
-        signals.leave_on_next = False
+        signals.ignore()
         stopped = follower.stop(_STOP_S)
     if not stopped:
         # It hangs in a write or in the database; the interpreter would wait for the stream that it holds, or abort.

@@ -113,7 +113,7 @@ def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select
     size = func.coalesce(func.octet_length(page.c.data), func.octet_length(page.c.raw))
     summed = select(page, (func.sum(size).over(order_by=order) - size).label("before")).subquery()
     return (
-        select(summed)
+        select(*(summed.c[column.name] for column in session_outputs.c))
         .where(summed.c.before < largest_bytes)
         .order_by(summed.c.seq.desc() if newest_first else summed.c.seq)
     )

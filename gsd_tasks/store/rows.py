@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, RowMapping
+from sqlalchemy import RowMapping
 
 from gsd_tasks.domain.session import (
     REDACTED,
@@ -103,7 +103,7 @@ def from_submission(request: Submission) -> dict[str, Any]:
     }
 
 
-def to_output(row: Row[Any]) -> OutputRow:
+def to_output(row: Sequence[Any]) -> OutputRow:
     """An output row, from the table's columns in their order: there may be millions of them."""
     session_id, seq, attempt, stream, written_at, data, raw, eol = row
     return OutputRow(session_id, seq, attempt, STREAMS[stream], utc(written_at), data, raw, eol)

@@ -21,6 +21,9 @@ from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
 
 GSD = (sys.executable, "-m", "gsd_tasks")
+# Where the tests run in the background, SIGINT is ignored.
+_START = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from gsd_tasks.cli import main"
+INTERRUPTIBLE = (sys.executable, "-c", f"{_START}; sys.exit(main())")
 BOUND_S = 60
 MESS = b"\x1b[31mred\x00\xff\r\nlast without newline"
 
@@ -50,7 +53,7 @@ class Shell:
 
     def start(self, *arguments: str, **options: int) -> subprocess.Popen[bytes]:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen([*GSD, *arguments], env=self.env, cwd=self.folder, **streams)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen([*INTERRUPTIBLE, *arguments], env=self.env, cwd=self.folder, **streams)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.fixture

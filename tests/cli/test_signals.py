@@ -74,7 +74,9 @@ def _arguments(tmp_path: Path) -> list[str]:
     return [sys.executable, "-c", _START, str(tmp_path / "calls"), "run", "--", "make"]
 
 
-_START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.cli.fake_client import run_program"
+# Where the tests run in the background, SIGINT is ignored; what is tested here is that it is not.
+_START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+_START += f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.cli.fake_client import run_program"
 _START += "; sys.exit(run_program())"
 
 
@@ -116,6 +118,24 @@ def test_off_a_terminal_a_signal_cancels_and_waits_for_the_end(
     assert off_a_terminal.end() == code
     assert off_a_terminal.calls == ["cancel", "close"]
     assert "cancelled" in off_a_terminal.shown
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """So it is with `gsd-tasks run ... &` in a script."""
+    arguments = _arguments(tmp_path)
+    arguments[2] = arguments[2].replace("default_int_handler", "SIG_IGN")
+    reading, writing = os.pipe()
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing)
+    processes.append(process)
+    os.close(writing)
+    session = Session(tmp_path / "calls", process, reading)
+    session.see("hello")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert session.end() == 143
+    os.close(reading)
 
 
 def test_off_a_terminal_a_signal_that_comes_twice_cancels_all_the_same(off_a_terminal: Session) -> None:
