@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service.attempt import Settled
 from gsd_tasks.service.attempt import run_session as attempt_session
 from gsd_tasks.service.messages import QueuedMessages
+from gsd_tasks.service.reap import Reaper
 from gsd_tasks.service.republish import republish
 from gsd_tasks.settings import settings
 from gsd_tasks.store import Database
@@ -48,16 +50,23 @@ def run_session(self: SessionTask, session_id: str) -> str:
 
 @app.task(name=SWEEP)
 def sweep() -> int:
-    """Send again the messages that are missing, and end what has expired. How many were sent."""
+    """Recover what silent workers held, end what has expired, send what messages are missing: how many."""
     addresses = resolve_addresses(settings())
     database = Database(addresses.database_url, connections=1)
     try:
+        _reaper().sweep(database)
         swept = republish(database, QueuedMessages(addresses.redis_url), make_publish(addresses.redis_url))
     finally:
         database.close()
     if swept.published or swept.expired:
         get_log("sweep").info("swept", published=swept.published, expired=len(swept.expired))
     return swept.published
+
+
+@cache
+def _reaper() -> Reaper:
+    """One for the life of the process: what it knows is what it has seen from sweep to sweep."""
+    return Reaper(lease_s=settings().lease_s)
 
 
 def _shown(task: SessionTask, settled: Settled) -> str:

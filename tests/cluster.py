@@ -97,9 +97,9 @@ class Cluster:
         assert process.poll() is None, self.logs()
         return any(w.pid == process.pid and w.status is WorkerStatus.ALIVE for w in self.client.workers())
 
-    def maintenance(self, *, republish_s: float = 1) -> None:
-        """The maintenance process and beat, which sweep every `republish_s`."""
-        env = {"GSD_REPUBLISH_S": str(republish_s)}
+    def maintenance(self, *, env: Mapping[str, str] | None = None) -> None:
+        """The maintenance process and beat, which sweep every second."""
+        env = {"GSD_REPUBLISH_S": "1", **(env or {})}
         plain = ("--without-gossip", "--without-mingle", "-l", "WARNING")
         self.celery("worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *plain, env=env)
         self.celery("beat", "-s", str(self.folder / "schedule"), "--pidfile=", "-l", "WARNING", env=env)

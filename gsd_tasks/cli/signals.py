@@ -48,7 +48,7 @@ class Signals:
     def catch(cls) -> Signals:
         """The signals of this process; `ignore` ends it. In the main thread alone, as Python has it.
 
-        One that the caller has us ignore stays ignored: so a shell tells a job in the background that Ctrl-C is not for it.
+        One that was ignored when we were started stays so: a shell does that to a job in the background.
         """
         signals = cls()
         for number in _CAUGHT:

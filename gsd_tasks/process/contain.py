@@ -59,7 +59,7 @@ def inspect_host() -> HostContainment:
             shim_command("--probe"), capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False, env={}
         )
     except subprocess.TimeoutExpired:
-        return HostContainment(Containment.SUBREAPER, "a PID namespace could not be made in time")
+        return HostContainment(Containment.SUBREAPER, "no PID namespace: not within ten seconds")
     if trial.returncode == 0:
         return HostContainment(Containment.PID_NAMESPACE, None)
     return HostContainment(Containment.SUBREAPER, (trial.stdout or trial.stderr).strip())

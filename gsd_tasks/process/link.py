@@ -23,6 +23,7 @@ from gsd_tasks.process.shim.protocol import CONTROL_NAME, line
 from gsd_tasks.process.spool.exits import EndedBy
 
 TIMEOUT_S: Final = 2.0
+_RETRY_S: Final = 0.01
 _RECEIVE_BYTES: Final = 16 * 1024
 
 
@@ -123,7 +124,10 @@ class News:
             return True
         poller = select.poll()
         poller.register(self._woken, select.POLLIN)
-        if self._connection is not None:
+        if self._connection is None:
+            # It ends, or had too many to talk to: the one is seen, the other tried again, in a moment.
+            timeout_s = min(timeout_s, _RETRY_S)
+        else:
             poller.register(self._connection, select.POLLIN)
         ready = {fd for fd, _ in poller.poll(max(0.0, timeout_s) * 1000)}
         if self._woken.fileno() in ready:
@@ -163,7 +167,7 @@ class News:
         """It tells once for each time it is asked, so that a busy child costs no word for every line."""
         if self._connection is None and not self._gone:
             self._follow()
-        if not self._asked:
+        if self._connection is not None and not self._asked:
             self._asked = True
             self._say(b"\n")
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from gsd_tasks.domain.claude_events import Conversation
 from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
 from gsd_tasks.domain.policy import Ending, Verdict
-from gsd_tasks.domain.session import Holder, Kind, SessionId, Stream
+from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason, Wanted
 from gsd_tasks.process.claude import remove_private_dir
 from gsd_tasks.process.contain import sweep_marker
@@ -44,8 +44,8 @@ TURN_S: Final = 1.0
 SHIM_ENDS_S: Final = 10.0
 #: How long a slot waits between two tries at a database that is away.
 AWAY_S: Final = 0.5
-#: A claim is given up when the database stays away for so long: the message comes again.
-CLAIM_PATIENCE_S: Final = 20.0
+#: How long a worker that stops waits for a database that is away: what it cannot write then is left to its lease.
+LAST_WORDS_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class Settled:
 def run_session(node: Node, session_id: SessionId) -> Settled | None:
     """Run this session, if it is ours to run, until it has ended. None: it was not, or is no longer ours."""
     with node.slot() as slot:
-        claimed_at_boot_s = boot_clock_s()
-        claim = _claim(node, session_id, slot)
-        if claim is None:
+        claimed = _claim(node, session_id, slot)
+        if claimed is None:
             return None
+        claim, claimed_at_boot_s = claimed
         _ring(node, session_id)
         with node.keeper.keeping(claim, claimed_at_boot_s=claimed_at_boot_s) as lease, Attempt(node, lease) as attempt:
             try:
@@ -85,6 +85,7 @@ class Attempt:
         self._folder = node.spool_folder(self._session.id, self._claim.attempt)
         self._conversation = Conversation()
         self._launched: Launched | None = None
+        self._may_have_run = False
         self._told_to_end = False
         self._handed_back = False
         self._log = get_log("attempt").bind(session=str(self._session.id), attempt=self._claim.attempt)
@@ -94,16 +95,28 @@ class Attempt:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """No child, no shim, no spool: also when the session was taken from us, or a fault of ours ends it."""
-        self._lease.detach()
-        if self._launched is not None:
-            self._end_child(self._launched)
+        self._end_child()
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
         remove_private_dir(self._node.settings.private_dir, self._session.id, self._claim.attempt)
 
     def run(self) -> Ending:
-        """From the claim until the child is gone and its output is committed."""
+        """From the claim until the child is gone and its output is committed. A fault of our own is an ending too."""
+        try:
+            return self._run()
+        except Fenced:
+            raise
+        except Exception as error:
+            self._log.exception("a fault of our own ends the attempt")
+            return _internal(error)
+        finally:
+            # Whichever way it ended: a session's state may say that it is over only when its child is gone.
+            self._end_child()
+
+    def _run(self) -> Ending:
+        if self._node.is_drained:
+            return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was stopped", handed_back=True)
         spec = prepare(
             self._claim,
             self._node.settings,
@@ -119,13 +132,27 @@ class Attempt:
         return self._stream()
 
     def settle(self, ending: Ending) -> Verdict:
-        """Write the outcome, however long the database is away; only a new holder makes us give up."""
+        """Write the outcome, however long the database is away: a new holder makes us give up, or a worker's end."""
         while True:
             self._lease.turned()
             try:
-                return settling.settle(self._node.database, self._claim, ending, self._lease.wanted)
+                return settling.settle(
+                    self._node.database, self._claim, ending, self._lease.wanted, on_lost=self._on_lost
+                )
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
+            except Fenced:
+                raise
+            except Exception as error:
+                if ending.reason is Reason.INTERNAL:
+                    raise
+                self._log.exception("the outcome cannot be written as it is")
+                ending = _internal(error)
+
+    @property
+    def _on_lost(self) -> OnLost:
+        """What never ran may run again, whatever its producer says about being lost."""
+        return self._session.on_lost if self._may_have_run else OnLost.REQUEUE
 
     def _launch(self, spec: LaunchSpec) -> Launched | NotLaunched:
         # Committed before anything is spawned: a claim that is lost before this costs nobody a try.
@@ -138,6 +165,7 @@ class Attempt:
                     break
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
+        self._may_have_run = True
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return launch(self._folder, spec)
 
@@ -165,10 +193,14 @@ class Attempt:
             if record is None and news.shim_gone and (record := read_exit(self._folder)) is None:
                 return self._without_record(streamer)
             more = self._pump(streamer, at_end=record is not None)
-            if record is not None and streamer.has_all(record):
-                return settling.ending_of(self._session, record, self._conversation, handed_back=self._handed_back)
-            if not more and record is None:
+            if more:
+                continue
+            if record is None:
                 news.wait(streamer.wait_s(TURN_S))
+            elif streamer.has_all(record):
+                return settling.ending_of(self._session, record, self._conversation, handed_back=self._handed_back)
+            else:
+                raise SpoolCorrupt(self._folder, f"ends at {streamer.committed}, and the child wrote more: {record}")
 
     def _without_record(self, streamer: Streamer) -> Ending:
         """The shim was killed, and its child with it. What is in the spool is an exact prefix: it is kept."""
@@ -206,8 +238,12 @@ class Attempt:
         else:
             self._told_to_end, self._handed_back = True, not cancelled
 
-    def _end_child(self, launched: Launched) -> None:
-        """Whatever brought us here, the child does not outlive it."""
+    def _end_child(self) -> None:
+        """Whatever brought us here, the child does not outlive it. Doing it twice does no harm."""
+        self._lease.detach()
+        launched, self._launched = self._launched, None
+        if launched is None:
+            return
         with contextlib.suppress(ShimUnreachable):
             ShimLink(self._folder).end("lease_lost")
         if not launched.wait(timeout_s=SHIM_ENDS_S):
@@ -218,29 +254,47 @@ class Attempt:
         self._log.warning("waiting for the database", why=str(error))
         if self._lease.is_lost:
             raise Fenced(f"the lease of session {self._session.id} was lost")
+        if self._node.drained_for_s > LAST_WORDS_S:
+            raise Fenced(f"session {self._session.id} is left to its lease: the worker stops, the database is away")
         time.sleep(AWAY_S)
 
 
-def _claim(node: Node, session_id: SessionId, slot: int) -> Claim | None:
-    """Claim it; a claim whose answer was lost is found again by its holder, so no session is stuck in a lost one."""
+def _claim(node: Node, session_id: SessionId, slot: int) -> tuple[Claim, float] | None:
+    """The claim, and the moment (CLOCK_BOOTTIME) from which its lease counts at the earliest.
+
+    A claim that was sent and not answered may have been granted, and then nobody else would run the session, nor this
+    slot another one: so it is asked for by its holder until that is known.
+    """
     holder = Holder(uuid4())
-    give_up_at = time.monotonic() + CLAIM_PATIENCE_S
-    while not node.stopping.is_set():
+    first_at_boot_s: float | None = None
+    while first_at_boot_s is not None or not node.stopping.is_set():
+        sent_at_boot_s = boot_clock_s()
         try:
             with node.database.connection() as connection:
-                return transitions.claim(
+                claim = transitions.claim(
                     connection,
                     session_id,
                     holder=holder,
                     worker_id=node.id,
                     slot=slot,
                     lease_s=node.settings.lease_s,
-                ) or transitions.find_claim(connection, session_id, holder)
-        except DatabaseUnavailable:
-            if time.monotonic() > give_up_at:
+                )
+                if claim is None and first_at_boot_s is not None:
+                    claim, sent_at_boot_s = transitions.find_claim(connection, session_id, holder), first_at_boot_s
+                return claim and (claim, sent_at_boot_s)
+        except DatabaseUnavailable as error:
+            get_log("attempt").warning("waiting for the database", session=str(session_id), why=str(error))
+            if node.drained_for_s > LAST_WORDS_S:
                 return None
+            first_at_boot_s = first_at_boot_s or sent_at_boot_s
             time.sleep(AWAY_S)
     return None
+
+
+def _internal(error: Exception) -> Ending:
+    """The first line alone: what a server or a library adds below may hold values."""
+    first = (str(error).splitlines() or [""])[0]
+    return Ending(reason=Reason.INTERNAL, detail=f"{type(error).__name__}: {first}")
 
 
 def _ring(node: Node, session_id: SessionId) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.errors import InvalidValue
@@ -36,6 +36,28 @@ class Event:
     rows: tuple[OutputRow, ...] = ()
 
 
+@dataclass(slots=True)
+class _Places:
+    """How far one `listen` has given each session's rows: of those that run, and of those that will run again.
+
+    Remembered over a pause, because who comes late reads the rows of the next attempt before the news of it.
+    """
+
+    running: dict[SessionId, int] = field(default_factory=dict)
+    resting: dict[SessionId, int] = field(default_factory=dict)
+
+    def begin(self, session_id: SessionId, rows_before: int) -> None:
+        given = max(self.running.get(session_id, 0), self.resting.pop(session_id, 0))
+        self.running[session_id] = max(given, rows_before)
+
+    def end(self, session_id: SessionId, *, for_good: bool) -> None:
+        given = self.running.pop(session_id, None)
+        if for_good:
+            self.resting.pop(session_id, None)
+        elif given is not None:
+            self.resting[session_id] = given
+
+
 def name_of(entry: HistoryEntry) -> str:
     """`session:started` and so on: what a transition is called."""
     if entry.to_status is Status.QUEUED:
@@ -56,7 +78,6 @@ class Listener:
         self._database = database
         self._redis_url = redis_url
         self._handlers: dict[str, list[Callable[[Event], object]]] = {}
-        self._running: dict[SessionId, int] = {}
 
     def on(self, name: str) -> Callable[[Callable[[Event], object]], Callable[[Event], object]]:
         """A decorator: call this function for that event. Raises `InvalidValue` for a name that no event has."""
@@ -72,38 +93,37 @@ class Listener:
     def listen(self, *, after: str | None, stop: threading.Event | None) -> Iterator[Event]:
         """Events after the cursor, without end. What a handler raises comes out here, before its event is yielded."""
         cursor = history.Cursor.parse(after) if after is not None else self._now()
+        places = _Places()
         with Ear(self._redis_url, HISTORY) as ear:
             ear.listen()
             while stop is None or not stop.is_set():
                 entries, following = self._read(cursor)
                 for place, entry in entries:
-                    yield from self._happened(entry, str(place))
+                    yield from self._happened(entry, str(place), places)
                 cursor = following
-                yield from self._printed(str(cursor))
+                for session_id in list(places.running):
+                    yield from self._rows_of(session_id, str(cursor), places)
                 if not entries:
-                    ear.wait(LOOK_S / 5 if self._running else LOOK_S)
+                    ear.wait(LOOK_S / 5 if places.running else LOOK_S)
 
-    def _happened(self, entry: HistoryEntry, cursor: str) -> Iterator[Event]:
+    def _happened(self, entry: HistoryEntry, cursor: str, places: _Places) -> Iterator[Event]:
         if OUTPUT in self._handlers:
             # What it printed comes before the news that it has ended.
-            yield from self._rows_of(entry.session_id, cursor) if entry.session_id in self._running else ()
+            if entry.session_id in places.running:
+                yield from self._rows_of(entry.session_id, cursor, places)
             if entry.to_status is Status.RUNNING:
-                self._running.setdefault(entry.session_id, self._rows_before(entry))
+                places.begin(entry.session_id, self._rows_before(entry))
             else:
-                self._running.pop(entry.session_id, None)
+                places.end(entry.session_id, for_good=entry.to_status.is_final)
         yield self._told(Event(name=name_of(entry), session_id=entry.session_id, cursor=cursor, entry=entry))
 
-    def _printed(self, cursor: str) -> Iterator[Event]:
-        for session_id in list(self._running):
-            yield from self._rows_of(session_id, cursor)
-
-    def _rows_of(self, session_id: SessionId, cursor: str) -> Iterator[Event]:
+    def _rows_of(self, session_id: SessionId, cursor: str, places: _Places) -> Iterator[Event]:
         while True:
             with self._database.connection() as connection:
-                rows = outputs.read(connection, session_id, after_seq=self._running[session_id], limit=PAGE)
+                rows = outputs.read(connection, session_id, after_seq=places.running[session_id], limit=PAGE)
             if not rows:
                 return
-            self._running[session_id] = rows[-1].seq
+            places.running[session_id] = rows[-1].seq
             yield self._told(Event(name=OUTPUT, session_id=session_id, cursor=cursor, rows=tuple(rows)))
 
     def _told(self, event: Event) -> Event:

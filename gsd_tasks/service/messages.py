@@ -13,34 +13,33 @@ from gsd_tasks.domain.session import LOWEST_PRIORITY
 from gsd_tasks.service.bell import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
 #: Every process of the cluster must name its lists alike: this is also the transport's `priority_steps`.
 PRIORITY_STEPS: Final = list(range(LOWEST_PRIORITY + 1))
 #: What stands between the queue's name and the step; the first step's list has the bare name.
 SEPARATOR: Final = "\x06\x16"
+#: A message is about a kilobyte, and a hundred thousand of them may wait.
+PAGE_MESSAGES: Final = 1000
 
 
 class QueuedMessages:
-    """Counts the messages, and says which sessions they speak of."""
+    """Counts the messages, and says which sessions they speak of. Every method may raise `BrokerUnavailable`."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
 
-    def count(self, queues: Collection[str]) -> int:
-        """How many messages wait in these queues. Raises `BrokerUnavailable`."""
+    def count(self, queue: str) -> int:
+        """How many messages wait in this queue."""
         with self._client() as client, client.pipeline(transaction=False) as pipeline:
-            for key in _lists(queues):
+            for key in _lists(queue):
                 pipeline.llen(key)
             return sum(pipeline.execute())
 
-    def session_ids(self, queues: Collection[str]) -> set[str]:
-        """The sessions that these queues' messages speak of. Raises `BrokerUnavailable`."""
-        ids: set[str] = set()
+    def session_ids(self, queue: str) -> set[str]:
+        """The sessions that this queue's messages speak of."""
         with self._client() as client:
-            for key in _lists(queues):
-                ids.update(_session_of(message) for message in client.lrange(key, 0, -1))
-        return ids
+            return {_session_of(message) for key in _lists(queue) for message in _messages(client, key)}
 
     @contextmanager
     def _client(self) -> Iterator[redis.Redis]:
@@ -51,8 +50,16 @@ class QueuedMessages:
             raise BrokerUnavailable(f"Redis does not answer: {error}") from error
 
 
-def _lists(queues: Collection[str]) -> list[str]:
-    return [f"{queue}{SEPARATOR}{step}" if step else queue for queue in queues for step in PRIORITY_STEPS]
+def _lists(queue: str) -> list[str]:
+    return [f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
+
+
+def _messages(client: redis.Redis, key: str) -> Iterator[str | bytes]:
+    """Page by page from the newest: what is added or taken meanwhile moves none past us unseen."""
+    begin = 0
+    while page := client.lrange(key, begin, begin + PAGE_MESSAGES - 1):
+        yield from page
+        begin += PAGE_MESSAGES
 
 
 def _session_of(message: str | bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import socket
@@ -78,7 +79,12 @@ class Node:
     @property
     def is_drained(self) -> bool:
         """It is stopping, and what still runs has had its time (`GSD_DRAIN_S`)."""
-        return self.stopping.is_set() and time.monotonic() >= self._drain_until
+        return self.drained_for_s >= 0
+
+    @property
+    def drained_for_s(self) -> float:
+        """How long ago that time was over; negative while there is some left, or no talk of stopping."""
+        return time.monotonic() - self._drain_until if self.stopping.is_set() else -math.inf
 
     def stop(self) -> None:
         """Leave the cluster; call it when no slot is busy."""

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gsd_tasks.store import sessions, transitions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.submit import Publish
     from gsd_tasks.store import Database
 
-#: More than one sweep's worth waits for the next: a message is small, but a million of them are not.
+#: Of each queue. More than one sweep's worth waits for the next: a message is small, but a million of them are not.
 SWEEP_SESSIONS: Final = 10_000
 
 
 class Messages(Protocol):
     """What stands in the broker's queues. Both raise `BrokerUnavailable`."""
 
-    def count(self, queues: Collection[str]) -> int: ...
+    def count(self, queue: str) -> int: ...
 
-    def session_ids(self, queues: Collection[str]) -> set[str]: ...
+    def session_ids(self, queue: str) -> set[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +43,19 @@ def republish(database: Database, messages: Messages, publish: Publish) -> Swept
     with database.connection() as connection:
         expired = transitions.expire(connection)
         waiting = sessions.count_claimable(connection)
-        queues = sessions.queues(connection) if waiting else []
-    # The lengths cost next to nothing; the ids are read only when the lengths say that something is missing.
-    if not waiting or messages.count(queues) >= waiting:
-        return Swept(expired=expired)
+    # The lengths cost next to nothing; the ids are read only when the lengths say that something is missing. Each
+    # queue by itself: messages too many in one that nobody takes from must not stand for those that another has lost.
+    lacking = [queue for queue, number in waiting.items() if messages.count(queue) < number]
+    published = sum(_republish_queue(database, messages, publish, queue) for queue in lacking)
+    return Swept(published=published, expired=expired)
+
+
+def _republish_queue(database: Database, messages: Messages, publish: Publish, queue: str) -> int:
     # Ids first, sessions second: one that is claimed in between is not sent again.
-    present = messages.session_ids(queues)
+    present = messages.session_ids(queue)
     with database.connection() as connection:
-        claimable = sessions.claimable(connection, limit=SWEEP_SESSIONS)
+        claimable = sessions.claimable(connection, queue, limit=SWEEP_SESSIONS)
     absent = [found for found in claimable if str(found[0]) not in present]
-    for session_id, queue, priority in absent:
+    for session_id, priority in absent:
         publish(session_id, queue=queue, priority=priority)
-    return Swept(published=len(absent), expired=expired)
+    return len(absent)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.claude_events import judge
 from gsd_tasks.domain.errors import Fenced
@@ -14,10 +15,12 @@ from gsd_tasks.store import leases, transitions
 
 if TYPE_CHECKING:
     from gsd_tasks.domain.claude_events import Conversation
-    from gsd_tasks.domain.session import Limits, Session
+    from gsd_tasks.domain.session import Limits, OnLost, Session
     from gsd_tasks.domain.state import Wanted
     from gsd_tasks.process.spool.exits import ExitRecord
     from gsd_tasks.store import Claim, Database
+
+LONGEST_DETAIL: Final = 2000
 
 
 def ending_of(session: Session, record: ExitRecord, conversation: Conversation, *, handed_back: bool) -> Ending:
@@ -41,14 +44,15 @@ def ending_of(session: Session, record: ExitRecord, conversation: Conversation, 
     )
 
 
-def settle(database: Database, claim: Claim, ending: Ending, wanted: Wanted | None) -> Verdict:
+def settle(database: Database, claim: Claim, ending: Ending, wanted: Wanted | None, *, on_lost: OnLost) -> Verdict:
     """Write the next state, by the holder alone.
 
     Raises:
         Fenced: somebody else holds the session; nothing was written.
         DatabaseUnavailable: try again; it is written once, however often this is called.
     """
-    verdict = decide(ending, wanted=wanted, on_lost=claim.session.on_lost)
+    ending = replace(ending, detail=ending.detail and _storable(ending.detail))
+    verdict = decide(ending, wanted=wanted, on_lost=on_lost)
     with database.connection() as connection:
         if transitions.settle(connection, claim, verdict) or leases.was_settled_by(connection, claim):
             return verdict
@@ -56,7 +60,12 @@ def settle(database: Database, claim: Claim, ending: Ending, wanted: Wanted | No
         renewed = leases.renew(connection, claim, lease_s=1)
         if renewed is None or renewed.wanted is wanted:
             raise Fenced(f"session {claim.session.id} is no longer ours to settle")
-    return settle(database, claim, ending, renewed.wanted)
+    return settle(database, claim, ending, renewed.wanted, on_lost=on_lost)
+
+
+def _storable(detail: str) -> str:
+    """A sentence that Postgres can hold, whatever a log, a path or an error had in it."""
+    return detail[:LONGEST_DETAIL].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _ended_by_shim(session: Session, record: ExitRecord, ended_by: EndedBy, *, handed_back: bool) -> Ending:

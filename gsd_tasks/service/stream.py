@@ -60,7 +60,7 @@ class Streamer:
         self._ready: deque[Ready] = deque()
         self._ready_bytes = 0
         self._committed = begin
-        self._unsure: Progress | None = None
+        self._unsure: tuple[outputs.Batch, Progress] | None = None
         self._committed_at = 0.0
         self._trimmed_bytes = 0
 
@@ -89,7 +89,7 @@ class Streamer:
         if at_end and not more:
             self._close_lines()
         if self._unsure is not None:
-            self._make_sure()
+            self._send_again(*self._unsure)
         if not self._ready or not self._is_due(at_end=at_end):
             return more
         self._commit()
@@ -136,10 +136,16 @@ class Streamer:
         )
 
     def _commit(self) -> None:
-        batch, after = self._next_batch()
-        self._unsure = after
+        self._send(*self._next_batch())
+
+    def _send(self, batch: outputs.Batch, after: Progress) -> None:
+        self._unsure = (batch, after)
         with self._database.connection() as connection:
-            if not outputs.append(connection, self._claim, batch, self._committed, after):
+            # Refused, it is somebody else's session; or this very batch, sent before, was committed only now.
+            if (
+                not outputs.append(connection, self._claim, batch, self._committed, after)
+                and leases.progress(connection, self._claim) != after
+            ):
                 raise Fenced(f"session {self._claim.session.id} is no longer ours: {len(batch)} rows were not written")
         self._has_committed(after)
 
@@ -154,14 +160,18 @@ class Streamer:
             size += piece.size
         return batch, Progress(self._committed.last_seq + len(batch), counts[Stream.STDOUT], counts[Stream.STDERR])
 
-    def _make_sure(self) -> None:
-        """The last batch was sent and not answered: ask what became of it, never send it blindly."""
+    def _send_again(self, batch: outputs.Batch, after: Progress) -> None:
+        """The last batch was sent and not answered: ask what became of it, never send it blindly.
+
+        The server may still be at it. So what is sent again is the same batch: whichever of the two comes first
+        moves the offset, and that is how the other one is known to be there.
+        """
         with self._database.connection() as connection:
             found = leases.progress(connection, self._claim)
-        if found is not None and found == self._unsure:
-            self._has_committed(found)
+        if found == after:
+            self._has_committed(after)
         elif found == self._committed:
-            self._unsure = None
+            self._send(batch, after)
         else:
             raise Fenced(f"session {self._claim.session.id} is no longer ours")
 

@@ -31,6 +31,9 @@ SOCKET: Final[dict[str, Any]] = {
     "tcp_user_timeout": 15_000,
 }
 
+#: The SQLSTATE of a write to a server that stands by, or was made to take none.
+READ_ONLY: Final = "25006"
+
 
 class Database:
     """A pool of autocommit connections, safe to share among threads. Connects on first use."""
@@ -47,12 +50,18 @@ class Database:
         """
         try:
             with self._engine.connect() as connection:
-                yield connection
+                try:
+                    yield connection
+                except DBAPIError as error:
+                    if _is_read_only(error):
+                        # Kept, it would lead to the old primary for as long as the pool lives.
+                        connection.invalidate()
+                    raise
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable(_in_one_line(error)) from error
         except DBAPIError as error:
             # The server's own goodbye ("terminating connection due to administrator command") has a class of its own.
-            if error.connection_invalidated:
+            if error.connection_invalidated or _is_read_only(error):
                 raise DatabaseUnavailable(_in_one_line(error)) from error
             raise
 
@@ -80,6 +89,8 @@ def _engine(url: str, connections: int) -> Engine:
         pool_size=connections,
         max_overflow=5,
         pool_timeout=10,
+        # An error goes to logs and screens: the values of a statement, `env` among them, do not go with it.
+        hide_parameters=True,
         # Nothing is ever open when a connection comes back, so nothing needs to be rolled back.
         pool_reset_on_return=None,
         connect_args=SOCKET | {"application_name": "gsd-tasks"},
@@ -91,6 +102,11 @@ def _engine(url: str, connections: int) -> Engine:
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
     dbapi_connection.prepare_threshold = 2
+
+
+def _is_read_only(error: DBAPIError) -> bool:
+    """A server that lets nobody write, as during a failover, is as good as away: the next connection finds another."""
+    return getattr(error.orig, "sqlstate", None) == READ_ONLY
 
 
 def _in_one_line(error: Exception) -> str:

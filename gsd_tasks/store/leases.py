@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
+from gsd_tasks.domain.session import Holder, SessionId
 from gsd_tasks.domain.state import Wanted
-from gsd_tasks.store.tables import attempts, leases, sessions
-from gsd_tasks.store.transitions import NOW, Claim
+from gsd_tasks.store.tables import NOW, attempts, leases, sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from gsd_tasks.store.transitions import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,31 @@ class Progress:
     last_seq: int
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease as whoever watches all of them sees it."""
+
+    session_id: SessionId
+    holder: Holder
+    renewals: int
+    is_expired: bool
+
+    @property
+    def key(self) -> tuple[SessionId, Holder]:
+        """Which lease it is: a session's next one has another holder."""
+        return self.session_id, self.holder
+
+
+def all_held(connection: Connection) -> list[Held]:
+    """Every lease there is: one for each running session."""
+    expired = (leases.c.expires_at < NOW).label("is_expired")
+    rows = connection.execute(select(leases.c.session_id, leases.c.holder, leases.c.renewals, expired))
+    return [
+        Held(session_id=row.session_id, holder=row.holder, renewals=row.renewals, is_expired=row.is_expired)
+        for row in rows
+    ]
 
 
 def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | None:

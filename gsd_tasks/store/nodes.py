@@ -8,8 +8,7 @@ from sqlalchemy import case, func, insert, select, update
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.store.rows import utc
-from gsd_tasks.store.tables import leases, workers
-from gsd_tasks.store.transitions import NOW
+from gsd_tasks.store.tables import NOW, leases, workers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -64,24 +63,24 @@ class Batch:
 
 def append(connection: Connection, claim: Claim, batch: Batch, before: Progress, after: Progress) -> bool:
     """Commit `batch`, if this claim holds the session and `before` is what Postgres has. False: write nothing more."""
-    with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(
-            APPEND,
-            {
-                "session_id": claim.session.id,
-                "attempt": claim.attempt,
-                "holder": claim.holder,
-                "last_seq": before.last_seq,
-                "stdout_bytes": after.stdout_bytes,
-                "stderr_bytes": after.stderr_bytes,
-                "streams": batch.streams,
-                "written_at": batch.written_at,
-                "data": batch.data,
-                "raw": batch.raw,
-                "eol": batch.eol,
-            },
-        )
-        return bool(cursor.rowcount)
+    # Through SQLAlchemy, not on the driver's cursor: what breaks must come out as what `Database.connection` knows.
+    appended = connection.exec_driver_sql(
+        APPEND,
+        {
+            "session_id": claim.session.id,
+            "attempt": claim.attempt,
+            "holder": claim.holder,
+            "last_seq": before.last_seq,
+            "stdout_bytes": after.stdout_bytes,
+            "stderr_bytes": after.stderr_bytes,
+            "streams": batch.streams,
+            "written_at": batch.written_at,
+            "data": batch.data,
+            "raw": batch.raw,
+            "eol": batch.eol,
+        },
+    )
+    return bool(appended.rowcount)
 
 
 def read(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Text, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 
 from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.domain.state import FINAL, Status, Wanted
@@ -103,22 +103,17 @@ def delete_ended(connection: Connection, session_id: SessionId) -> bool:
     return connection.execute(select(ended.c.id).add_cte(rows.cte("rows"))).first() is not None
 
 
-def count_claimable(connection: Connection) -> int:
-    """How many sessions could be claimed now."""
-    return connection.execute(select(func.count()).select_from(sessions).where(CLAIMABLE)).scalar_one()
+def count_claimable(connection: Connection) -> dict[str, int]:
+    """How many sessions could be claimed now, of each queue that has any."""
+    counted = select(sessions.c.queue, func.count().label("number")).where(CLAIMABLE).group_by(sessions.c.queue)
+    return {row.queue: row.number for row in connection.execute(counted)}
 
 
-def claimable(connection: Connection, *, limit: int) -> list[tuple[SessionId, str, int]]:
-    """(id, queue, priority) of sessions that could be claimed now, the first to run first."""
-    columns = (sessions.c.id, sessions.c.queue, sessions.c.priority)
-    found = select(*columns).where(CLAIMABLE).order_by(sessions.c.priority, sessions.c.id).limit(limit)
-    return [(SessionId(row.id), row.queue, row.priority) for row in connection.execute(found)]
-
-
-def queues(connection: Connection) -> list[str]:
-    """The queues that have sessions waiting."""
-    waiting = select(sessions.c.queue.cast(Text)).where(sessions.c.status == Status.QUEUED).distinct()
-    return list(connection.execute(waiting).scalars())
+def claimable(connection: Connection, queue: str, *, limit: int) -> list[tuple[SessionId, int]]:
+    """(id, priority) of this queue's sessions that could be claimed now, the first to run first."""
+    waiting = select(sessions.c.id, sessions.c.priority).where(CLAIMABLE, sessions.c.queue == queue)
+    found = waiting.order_by(sessions.c.priority, sessions.c.id).limit(limit)
+    return [(SessionId(row.id), row.priority) for row in connection.execute(found)]
 
 
 def rows_before(connection: Connection, session_id: SessionId, attempt: int) -> int:

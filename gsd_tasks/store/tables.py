@@ -51,6 +51,8 @@ def _among(column: str, values: Iterable[StrEnum]) -> str:
 
 
 MOMENT = TIMESTAMP(timezone=True)
+#: The time itself, not that of the transaction's beginning.
+NOW = func.clock_timestamp(type_=MOMENT)
 FINAL_LIST = ", ".join(repr(status.value) for status in sorted(FINAL))
 
 metadata = MetaData(

@@ -13,13 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, literal, null, or_, select, update
+from psycopg.errors import ForeignKeyViolation
+from sqlalchemy import and_, case, delete, func, insert, literal, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
 
-from gsd_tasks.domain.session import Holder, Session, SessionId, Submission, WorkerId
-from gsd_tasks.domain.state import FINAL, Reason, Status
+from gsd_tasks.domain.errors import NoSuchSession
+from gsd_tasks.domain.session import Holder, OnLost, Session, SessionId, Submission, WorkerId
+from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store.rows import from_submission, to_session
-from gsd_tasks.store.tables import MOMENT, attempts, leases, session_history, sessions, workers
+from gsd_tasks.store.tables import NOW, attempts, leases, session_history, sessions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +30,22 @@ if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, Connection
 
     from gsd_tasks.domain.policy import Verdict
+    from gsd_tasks.store.leases import Held
 
-NOW = func.clock_timestamp(type_=MOMENT)
+#: How many workers a session may lose before it is failed.
+MAX_RECOVERIES = 3
+LOST = Reason.LEASE_LOST.value
 
 #: What may run now. The claim and the re-publisher share it, so that neither waits for what the other refuses.
 CLAIMABLE: ColumnElement[bool] = and_(
     sessions.c.status == Status.QUEUED,
     or_(sessions.c.run_at.is_(None), sessions.c.run_at <= NOW),
-    or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > NOW),
+    # What has begun does not expire any more: `expires_at` bounds the wait for the beginning.
+    or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > NOW, sessions.c.attempt > 0),
+)
+#: What will never run: too late, and not begun.
+EXPIRED: ColumnElement[bool] = and_(
+    sessions.c.status == Status.QUEUED, sessions.c.expires_at <= NOW, sessions.c.attempt == 0
 )
 
 
@@ -50,7 +61,11 @@ class Claim:
 
 
 def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:
-    """(new) -> queued. None, and nothing written, when the idempotency key has a session already."""
+    """(new) -> queued. None, and nothing written, when the idempotency key has a session already.
+
+    Raises:
+        NoSuchSession: the parent is not there, or not any more.
+    """
     born = (
         upsert(sessions)
         .values(id=session_id, status=Status.QUEUED, reason=Reason.ENQUEUED, digest=digest, **from_submission(request))
@@ -62,7 +77,12 @@ def enqueue(connection: Connection, session_id: SessionId, request: Submission, 
         ["session_id", "to_status", "attempt", "reason"],
         select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
     )
-    written = connection.execute(history.returning(session_history.c.session_id)).scalar_one_or_none()
+    try:
+        written = connection.execute(history.returning(session_history.c.session_id)).scalar_one_or_none()
+    except IntegrityError as error:
+        if request.parent_id is not None and isinstance(error.orig, ForeignKeyViolation):
+            raise NoSuchSession(str(request.parent_id)) from error
+        raise
     return None if written is None else SessionId(written)
 
 
@@ -179,6 +199,72 @@ def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
     return _moved_one(connection, moved, locked, ended.cte("ended"), freed.cte("freed"))
 
 
+def recover(connection: Connection, silent: Held) -> Status | None:
+    """running -> queued, failed or cancelled: taken from a holder that has not renewed since it was seen as `silent`.
+
+    Queued again where the producer allows it, or where no child can have begun; cancelled where that was asked for. A
+    session that has lost so many workers already is failed: it may be what ends them. None: the holder came back.
+    """
+    lost_before = (
+        select(func.count())
+        .select_from(attempts)
+        .where(attempts.c.session_id == sessions.c.id, attempts.c.reason == Reason.LEASE_LOST)
+        .correlate(sessions)
+        .scalar_subquery()
+    )
+    locked = (
+        select(
+            sessions.c.id,
+            sessions.c.status,
+            leases.c.last_seq,
+            case(
+                (sessions.c.wanted == Wanted.CANCEL, Status.CANCELLED.value),
+                (attempts.c.launching_at.is_(None), Status.QUEUED.value),
+                (and_(sessions.c.on_lost == OnLost.REQUEUE, lost_before < MAX_RECOVERIES), Status.QUEUED.value),
+                else_=Status.FAILED.value,
+            ).label("becomes"),
+        )
+        .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
+        .join(attempts, and_(attempts.c.session_id == leases.c.session_id, attempts.c.attempt == leases.c.attempt))
+        .where(
+            sessions.c.id == silent.session_id,
+            sessions.c.status == Status.RUNNING,
+            leases.c.holder == silent.holder,
+            leases.c.renewals == silent.renewals,
+            leases.c.expires_at < NOW,
+        )
+        .with_for_update(of=[sessions, leases], skip_locked=True)
+        .cte("before")
+    )
+    requeued = locked.c.becomes == Status.QUEUED.value
+    moved = (
+        update(sessions)
+        .where(sessions.c.id == locked.c.id)
+        .values(
+            status=locked.c.becomes,
+            reason=case((locked.c.becomes == Status.CANCELLED.value, Reason.CANCELLED.value), else_=LOST),
+            detail="its worker has fallen silent",
+            wanted=null(),
+            last_seq=locked.c.last_seq,
+            ended_at=case((requeued, null()), else_=NOW),
+        )
+        .returning(*sessions.c)
+        .cte("moved")
+    )
+    ended = (
+        update(attempts)
+        .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
+        .values(ended_at=NOW, reason=LOST, detail=moved.c.detail, last_seq=moved.c.last_seq)
+        .returning(attempts.c.attempt)
+    )
+    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
+    statement = select(moved.c.status).add_cte(
+        ended.cte("ended"), freed.cte("freed"), _history(moved, locked).cte("history")
+    )
+    status = connection.execute(statement).scalar_one_or_none()
+    return None if status is None else Status(status)
+
+
 def cancel_idle(connection: Connection, session_id: SessionId) -> bool:
     """queued, waiting_checkpoint or paused -> cancelled. False: it is in none of these states."""
     return (
@@ -198,8 +284,8 @@ def cancel_idle(connection: Connection, session_id: SessionId) -> bool:
 
 def expire(connection: Connection, *, limit: int = 1000) -> Sequence[SessionId]:
     """queued -> failed, for those whose `expires_at` has passed before they ran; at most `limit` of them."""
-    due = select(sessions.c.id).where(sessions.c.status == Status.QUEUED, sessions.c.expires_at <= NOW).limit(limit)
-    guard = and_(sessions.c.id.in_(due), sessions.c.status == Status.QUEUED)
+    due = select(sessions.c.id).where(EXPIRED).limit(limit)
+    guard = and_(sessions.c.id.in_(due), EXPIRED)
     return _end_idle(connection, guard, Status.FAILED, Reason.EXPIRED, "it did not begin before expires_at")
 
 
@@ -259,4 +345,16 @@ def _from_now(seconds: float) -> ColumnElement[Any]:
     return NOW + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
-__all__ = ["CLAIMABLE", "FINAL", "NOW", "Claim", "cancel_idle", "claim", "enqueue", "expire", "find_claim", "settle"]
+__all__ = [
+    "CLAIMABLE",
+    "FINAL",
+    "NOW",
+    "Claim",
+    "cancel_idle",
+    "claim",
+    "enqueue",
+    "expire",
+    "find_claim",
+    "recover",
+    "settle",
+]

@@ -142,6 +142,33 @@ def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluste
         assert seqs == list(range(1, ended.seq + 1))
 
 
+def test_what_a_killed_worker_ran_is_run_by_another_one_after_its_child_stands_still(cluster: Cluster) -> None:
+    """Each attempt notes when it works: the moments of the two never overlap."""
+    env = {"GSD_LEASE_S": "3", "GSD_HEARTBEAT_S": "0.5"}
+    client, folder = cluster.client, cluster.folder
+    process = cluster.worker("first", env=env)
+    cluster.maintenance(env=env)
+    script = "while [ ! -e gate ]; do echo $GSD_ATTEMPT $(date +%s%N) >> ticks; echo x; sleep 0.02; done"
+    again = client.enqueue(command=["sh", "-c", script], working_dir=folder, on_lost="requeue")
+    never = client.enqueue(command=["sh", "-c", "echo up; exec sleep 600"], working_dir=folder)
+    for session in (again, never):
+        next(client.follow(session.id))
+    process.kill()
+    process.wait()
+
+    cluster.worker("second", env=env)
+    until(lambda: client.get(again.id).attempt == 2, timeout_s=30)
+    until(lambda: "\n2 " in (folder / "ticks").read_text())
+    (folder / "gate").touch()
+    assert client.wait(again.id, timeout_s=20).status is Status.COMPLETED
+    lost = client.wait(never.id, timeout_s=20)
+    assert (lost.status, lost.reason) == (Status.FAILED, "lease_lost")
+    rows = list(client.follow(again.id))
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    ticks = [tuple(map(int, line.split())) for line in (folder / "ticks").read_text().splitlines()]
+    assert max(at for attempt, at in ticks if attempt == 1) < min(at for attempt, at in ticks if attempt == 2)
+
+
 def test_a_shim_that_is_killed_ends_its_session_with_what_was_written(cluster: Cluster) -> None:
     cluster.worker()
     script = "echo before; setsid sleep 987654 & exec sleep 987654"

@@ -17,6 +17,9 @@ from gsd_tasks.process.link import News, ShimGone, ShimLink, ShimSilent
 from gsd_tasks.process.shim.protocol import PROTOCOL
 from tests.process.bench import Bench, Running, eventually
 
+# Writes when it is interrupted.
+ECHOES = "trap 'echo heard' INT; echo ready; while :; do sleep 0.01; done"
+
 
 def connect(running: Running) -> socket.socket:
     return linking._connect(running.folder)
@@ -46,8 +49,8 @@ def test_the_status_tells_how_things_stand(bench: Bench) -> None:
 
 def test_news_come_when_something_is_written(any_bench: Bench) -> None:
     """One word for what was there before, then one for what is new, and none in between."""
-    running = any_bench.start("sh", "-c", "trap 'echo two' INT; echo one; while :; do sleep 0.01; done")
-    running.wait_for_output(b"one")
+    running = any_bench.start("sh", "-c", ECHOES)
+    running.wait_for_output(b"ready")
     with News(running.folder) as news:
         eventually(lambda: not news.wait(0.05))
         assert not news.wait(0.1)
@@ -55,7 +58,7 @@ def test_news_come_when_something_is_written(any_bench: Bench) -> None:
         running.link.interrupt()
 
         assert news.wait(10)
-        assert running.output() == b"one\ntwo\n"
+        assert running.output() == b"ready\nheard\n"
 
 
 def test_the_end_is_news(any_bench: Bench) -> None:
@@ -111,7 +114,8 @@ def test_a_child_that_writes_without_pause_does_not_flood_its_follower(any_bench
 def test_a_hanging_shim_does_not_hang_its_caller(any_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is silent, not gone."""
     monkeypatch.setattr(linking, "TIMEOUT_S", 0.2)
-    running = any_bench.start("sleep", "60")
+    running = any_bench.start("sh", "-c", ECHOES)
+    running.wait_for_output(b"ready")
     with News(running.folder) as news:
         eventually(lambda: not news.wait(0.05))
         os.kill(running.launched.shim_pid, signal.SIGSTOP)
@@ -126,7 +130,9 @@ def test_a_hanging_shim_does_not_hang_its_caller(any_bench: Bench, monkeypatch: 
             assert not late.shim_gone
             os.kill(running.launched.shim_pid, signal.SIGCONT)
             eventually(lambda: late.wait(0.1))
-            assert not late.shim_gone
+            eventually(lambda: not late.wait(0.05))
+            running.link.interrupt()
+            assert late.wait(10)
         assert time.monotonic() - began < 20
 
 

@@ -110,7 +110,7 @@ def test_what_is_not_due_expired_or_running_cannot_be_claimed(
     stale = Submission(command=("true",), working_dir="/", expires_at=datetime(2000, 1, 1, tzinfo=UTC))
     held, waiting = claim(), [enqueue(later), enqueue(stale)]
     with database.connection() as connection:
-        assert sessions.count_claimable(connection) == 0
+        assert sessions.count_claimable(connection) == {}
         for session_id in (*waiting, held.session.id):
             assert (
                 transitions.claim(

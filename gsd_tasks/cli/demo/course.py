@@ -191,7 +191,7 @@ class Demo:
 
 
 def _print_sessions(jobs: Sequence[Job], sessions: Sequence[Session]) -> None:
-    headings = ("SESSION", "STATE", "SLOT", "ATTEMPT", "ROWS", "TOOK", "REASON")
+    headings = ("SESSION", "STATE", "SLOT", "ATTEMPT", "ROWS", "TOOK", "EXIT", "REASON")
     print_table(headings, [(job.name, *_cells(session)) for job, session in zip(jobs, sessions, strict=True)])
 
 
@@ -203,7 +203,8 @@ def _cells(session: Session) -> tuple[str, ...]:
         str(session.attempt),
         str(session.seq),
         "-" if took is None else print_took(took),
-        f"{session.reason}: {session.detail}" if session.detail else str(session.reason),
+        "-" if session.exit_code is None else str(session.exit_code),
+        str(session.reason),
     )
 
 

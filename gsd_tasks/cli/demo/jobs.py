@@ -87,8 +87,8 @@ def prepare(work: Path) -> tuple[Job, ...]:
             about=(
                 "a Claude session: the real claude CLI, asked to correct a mistake in a file.",
                 "The model is played by an offline stand-in on this machine: what it answers was written beforehand.",
-                "The CLI, its tools and the file are real. It takes the stand-in for a model of Anthropic's and reckons",
-                "what that would cost: nobody is asked, and nothing is paid.",
+                "The CLI, its tools and the file are real. It names the model that it believes in, and reckons its",
+                "price: no such model is asked, and nothing is paid.",
             ),
             request={"prompt": _PROMPT},
             status=Status.COMPLETED,

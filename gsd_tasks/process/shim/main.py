@@ -49,7 +49,7 @@ def probe() -> int:
     try:
         start_init(Containment.PID_NAMESPACE, lambda _: None)
     except NotStarted as refusal:
-        os.write(1, str(refusal).encode())
+        os.write(1, f"no PID namespace: {os.strerror(refusal.code)}".encode())
         return 1
     return 0
 

@@ -91,7 +91,6 @@ def start_init(containment: Containment, live: Callable[[Init], object], keep: C
     reports, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Who sent a packet is told by the kernel, in our own numbering: the only simple way to the pids in the namespace.
     reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-
     powers = linux.capabilities()
 
     def begin() -> None:
@@ -104,8 +103,8 @@ def start_init(containment: Containment, live: Callable[[Init], object], keep: C
         live(init)
 
     if containment is Containment.PID_NAMESPACE:
-        _fork(lambda: _enter_and_fork(begin, reporting), reporting)
-        os.wait()
+        starter = _fork(lambda: _enter_and_fork(begin, reporting), reporting)
+        os.waitpid(starter, 0)
     else:
         _fork(begin, reporting)
     os.close(commands)
@@ -124,10 +123,11 @@ def _enter_and_fork(begin: Callable[[], object], reporting: socket.socket) -> No
     _fork(begin, reporting)
 
 
-def _fork(do: Callable[[], object], reporting: socket.socket) -> None:
+def _fork(do: Callable[[], object], reporting: socket.socket) -> int:
     """Do it in a new process, which then ends; nothing of it may ever return into the shim's code."""
-    if os.fork():
-        return
+    pid = os.fork()
+    if pid:
+        return pid
     try:
         do()
     except OSError as error:

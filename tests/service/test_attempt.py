@@ -1,0 +1,184 @@
+"""Whatever happens in a slot, its session ends with a reason, its child first, and the slot is free for the next."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.domain.session import OnLost, Session, SessionId
+from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.process.launch import NotLaunched
+from gsd_tasks.process.spool.exits import ExitRecord, read_exit
+from gsd_tasks.process.spool.frames import SpoolCorrupt
+from gsd_tasks.process.spool.reader import Record, SpoolReader
+from gsd_tasks.service import attempt as attempts
+from gsd_tasks.service import settle as settling
+from gsd_tasks.service.attempt import run_session
+from gsd_tasks.service.node import Node
+from gsd_tasks.service.stream import Streamer
+from gsd_tasks.store import transitions
+from tests.waiting import until
+
+Enqueue = Callable[..., SessionId]
+Now = Callable[[SessionId], Session]
+
+
+def _breaks(*_: object, **__: object) -> Any:
+    raise RuntimeError("our own fault")
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [(attempts, "prepare"), (attempts, "launch"), (attempts, "News"), (Streamer, "pump"), (attempts, "read_exit")],
+)
+def test_a_fault_of_our_own_fails_the_session_and_leaves_the_slot_free(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch, broken: object, name: str
+) -> None:
+    session_id = enqueue("echo", "x")
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, name, _breaks)
+        run_session(node, session_id)
+
+    ended = now(session_id)
+    assert (ended.status, ended.reason) == (Status.FAILED, Reason.INTERNAL)
+    assert "our own fault" in (ended.detail or "")
+    following = enqueue("true")
+    run_session(node, following)
+    assert now(following).status is Status.COMPLETED
+
+
+def test_an_outcome_that_cannot_be_written_is_a_fault_of_our_own(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = settling.decide
+    faults = iter([RuntimeError("no such verdict")])
+
+    def breaks_once(*args: Any, **kwargs: Any) -> Any:
+        if fault := next(faults, None):
+            raise fault
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(settling, "decide", breaks_once)
+    session_id = enqueue("true")
+    run_session(node, session_id)
+    assert (now(session_id).status, now(session_id).reason) == (Status.FAILED, Reason.INTERNAL)
+
+
+def test_what_postgres_cannot_hold_is_written_in_another_form(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log of a shim that broke may hold anything, and the real path of a folder need not be UTF-8."""
+    problem = "the shim broke: \0\udcff " + "x" * 100_000
+    monkeypatch.setattr(attempts, "launch", lambda *_, **__: NotLaunched("shim", None, problem))
+    session_id = enqueue("true")
+    run_session(node, session_id)
+    ended = now(session_id)
+    assert (ended.status, ended.reason) == (Status.FAILED, Reason.START_FAILED)
+    assert "the shim broke" in (ended.detail or "")
+    assert len(ended.detail or "") <= 2000
+
+
+def test_no_child_outlives_its_session_when_the_spool_cannot_be_read(
+    node: Node, enqueue: Enqueue, now: Now, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state says that it is over only when its child is gone."""
+    alive_at_settling: list[bool] = []
+    real_settle = settling.settle
+
+    def settle(*args: Any, **kwargs: Any) -> Any:
+        pid = int((tmp_path / "pid").read_text())
+        alive_at_settling.append(_is_alive(pid))
+        return real_settle(*args, **kwargs)
+
+    def corrupt(self: SpoolReader, max_bytes: int = 0) -> list[Record]:
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        raise SpoolCorrupt(tmp_path, "a wrong checksum")
+
+    monkeypatch.setattr(settling, "settle", settle)
+    monkeypatch.setattr(SpoolReader, "read", corrupt)
+    # The pid as this process sees it: the child may have a namespace of its own.
+    script = "awk '/^NSpid/ {print $2}' /proc/self/status > /dev/null; exec sleep 600"
+    monkeypatch.setattr(attempts, "launch", _noting_pid(attempts.launch, tmp_path / "pid"))
+    session_id = enqueue("sh", "-c", script)
+    run_session(node, session_id)
+
+    assert now(session_id).reason is Reason.SPOOL_FAILED
+    assert alive_at_settling == [False]
+
+
+def test_a_spool_that_is_shorter_than_its_record_says_fails_the_session(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def more_than_there_is(folder: Path) -> ExitRecord | None:
+        record = read_exit(folder)
+        return record and record._replace(stdout_bytes=record.stdout_bytes + 1)
+
+    monkeypatch.setattr(attempts, "read_exit", more_than_there_is)
+    session_id = enqueue("echo", "x")
+    thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
+    thread.start()
+    until(lambda: now(session_id).status.is_final)
+    thread.join(10)
+    assert now(session_id).reason is Reason.SPOOL_FAILED
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_claim_whose_answer_was_lost_is_run_and_blocks_no_slot(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """However long nothing is known of it: the session is claimed, and nobody else will run it."""
+    real = transitions.claim
+    losses = iter(range(1 if answers else 3))
+
+    def loses(*args: Any, **kwargs: Any) -> Any:
+        claimed = real(*args, **kwargs)
+        if next(losses, None) is not None:
+            raise DatabaseUnavailable("the answer was lost")
+        return claimed
+
+    monkeypatch.setattr(transitions, "claim", loses)
+    monkeypatch.setattr(attempts, "AWAY_S", 0.01)
+    monkeypatch.setattr(attempts, "CLAIM_PATIENCE_S", 0.0, raising=False)
+    session_id = enqueue("true")
+    run_session(node, session_id)
+    assert (now(session_id).status, now(session_id).attempt) == (Status.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("on_lost", OnLost)
+def test_a_session_that_had_not_begun_when_its_worker_stopped_is_queued_again(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch, on_lost: OnLost
+) -> None:
+    """Nothing of it has run: there is no reason to fail it, whatever it says about being lost."""
+    real = transitions.claim
+
+    def stops_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        node.stop_claiming()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(transitions, "claim", stops_meanwhile)
+    session_id = enqueue("true", on_lost=on_lost)
+    run_session(node, session_id)
+    assert (now(session_id).status, now(session_id).reason) == (Status.QUEUED, Reason.WORKER_STOPPED)
+
+
+def _noting_pid(launch: Callable[..., Any], note: Path) -> Callable[..., Any]:
+    def launching(*args: Any, **kwargs: Any) -> Any:
+        launched = launch(*args, **kwargs)
+        note.write_text(str(launched.child_pid))
+        return launched
+
+    return launching
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
