@@ -8,6 +8,7 @@ isolates the child. Postgres, not Celery, decides who runs what: a message is a 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
@@ -21,6 +22,8 @@ from gsd_tasks.service.messages import PRIORITY_STEPS
 from gsd_tasks.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.submit import Publish
 
@@ -78,27 +81,37 @@ class Configuration:
     @property
     def broker_url(self) -> str:
         """Read late, and refused in one line: this is what `celery` shows to somebody who has set nothing."""
-        try:
+        with _refusing():
             return resolve_addresses(settings()).redis_url
-        except ConfigurationError as error:
-            sys.stderr.write(f"gsd-tasks: {error}\n")
-            raise SystemExit(125) from error
 
     @property
     def task_queues(self) -> list[Queue]:
         """What a worker without `-Q` takes from."""
-        return [Queue(name) for name in settings().queues]
+        with _refusing():
+            return [Queue(name) for name in settings().queues]
 
     @property
     def task_routes(self) -> dict[str, dict[str, str]]:
         """Maintenance has its own queue and its own process: it goes on when every slot is busy."""
-        return {SWEEP: {"queue": settings().maintenance_queue}}
+        with _refusing():
+            return {SWEEP: {"queue": settings().maintenance_queue}}
 
     @property
     def beat_schedule(self) -> dict[str, dict[str, Any]]:
         """Every tick expires before the next: they never pile up."""
-        every_s = settings().republish_s
+        with _refusing():
+            every_s = settings().republish_s
         return {"sweep": {"task": SWEEP, "schedule": every_s, "options": {"expires": every_s}}}
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """A setting that cannot be used ends a `celery` command in one line, whichever setting Celery asks for first."""
+    try:
+        yield
+    except ConfigurationError as error:
+        sys.stderr.write(f"gsd-tasks: {error}\n")
+        raise SystemExit(125) from error
 
 
 app = Celery("gsd_tasks", include=["gsd_tasks.tasks"])

@@ -47,7 +47,20 @@ def node() -> Node:
 
 @signals.celeryd_init.connect(weak=False)
 def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
-    """Before anything else of the worker exists."""
+    """Before anything else of the worker exists. Whatever goes wrong here ends the process.
+
+    Celery logs what a signal's receiver raises and goes on: half a worker would take message after message.
+    """
+    try:
+        _take_part(sender, options)
+    except GsdError as error:
+        _refuse(str(error))
+    except Exception as error:
+        get_log("worker").exception("the worker cannot start")
+        _refuse(f"the worker cannot start: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _take_part(name: str, options: Mapping[str, Any]) -> None:
     # What a worker knows of secrets is in its memory and environment: no other process of its user may look.
     make_undumpable()
     configure_logs(settings())
@@ -55,11 +68,7 @@ def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
     if settings().maintenance_queue in queues:
         _check_maintenance(queues)
         return
-    slots = _check_sessions(options)
-    try:
-        _Process.node = _join(sender, slots, queues)
-    except GsdError as error:
-        _refuse(str(error))
+    _Process.node = _join(name, _check_sessions(options), queues)
 
 
 @signals.setup_logging.connect(weak=False)
@@ -150,5 +159,5 @@ def _pool_name(pool: object) -> str:
 def _refuse(problem: str) -> NoReturn:
     sys.stderr.write(f"gsd-tasks: {problem}\n")
     sys.stderr.flush()
-    # Celery catches what a signal's receiver raises; half a worker must not go on.
+    # Not by an exception: Celery would catch it.
     os._exit(CANNOT_START)

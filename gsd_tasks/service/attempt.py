@@ -18,7 +18,7 @@ from gsd_tasks.domain.policy import Ending, Verdict
 from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason, Wanted
 from gsd_tasks.process.claude import remove_private_dir
-from gsd_tasks.process.contain import sweep_marker
+from gsd_tasks.process.contain import kill_shim, sweep_marker
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.link import News, ShimLink, ShimUnreachable
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
@@ -243,6 +243,9 @@ class Attempt:
         self._lease.detach()
         launched, self._launched = self._launched, None
         if launched is None:
+            # A fault in the middle of launching may have left a shim that nobody has in his hands.
+            if kill_shim(self._folder):
+                sweep_marker(str(self._session.id), self._claim.attempt)
             return
         with contextlib.suppress(ShimUnreachable):
             ShimLink(self._folder).end("lease_lost")

@@ -22,7 +22,7 @@ from gsd_tasks.telemetry import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gsd_tasks.domain.session import SessionId
+    from gsd_tasks.domain.session import Holder
     from gsd_tasks.domain.state import Wanted
     from gsd_tasks.store import Claim, Database
 
@@ -103,7 +103,8 @@ class Keeper:
     def __init__(self, database: Database, *, lease_s: float, heartbeat_s: float) -> None:
         self._database = database
         self._lease_s = lease_s
-        self._held: dict[SessionId, Lease] = {}
+        # By holder, not by session: an old holder may still be cleaning up when a new one has the session.
+        self._held: dict[Holder, Lease] = {}
         self._lock = threading.Lock()
         self._loop = Loop("keeper", self._turn, interval_s=heartbeat_s)
         self._log = get_log("keeper")
@@ -130,12 +131,12 @@ class Keeper:
         """Keep this lease while the block runs. `claimed_at_boot_s` is from before the claim was sent."""
         lease = Lease(claim, deadline_boot_s=claimed_at_boot_s + self._lease_s)
         with self._lock:
-            self._held[claim.session.id] = lease
+            self._held[claim.holder] = lease
         try:
             yield lease
         finally:
             with self._lock:
-                del self._held[claim.session.id]
+                del self._held[claim.holder]
 
     def _turn(self) -> None:
         with self._lock:

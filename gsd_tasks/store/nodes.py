@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.store.rows import utc
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def register(connection: Connection, worker: Worker) -> None:
-    """A worker begins its life."""
+    """A worker begins its life. Saying so twice, after an answer that was lost, does no harm."""
     columns = ("id", "name", "host_id", "boot_id", "pid", "version", "status", "slots", "containment")
     values = {name: getattr(worker, name) for name in columns}
-    connection.execute(insert(workers).values(**values, queues=list(worker.queues)))
+    connection.execute(insert(workers).values(**values, queues=list(worker.queues)).on_conflict_do_nothing())
 
 
 def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import OnLost, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.process import launch as launching
 from gsd_tasks.process.launch import NotLaunched
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.frames import SpoolCorrupt
@@ -51,6 +52,23 @@ def test_a_fault_of_our_own_fails_the_session_and_leaves_the_slot_free(
     following = enqueue("true")
     run_session(node, following)
     assert now(following).status is Status.COMPLETED
+
+
+def test_a_launch_that_breaks_in_our_hands_leaves_no_child(
+    node: Node, enqueue: Enqueue, now: Now, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shim had started it; the answer could not be read."""
+    real = launching._converse
+
+    def breaks(*args: Any) -> Any:
+        (tmp_path / "pid").write_text(str(real(*args)["child_pid"]))
+        raise RuntimeError("unreadable")
+
+    monkeypatch.setattr(launching, "_converse", breaks)
+    session_id = enqueue("sleep", "600")
+    run_session(node, session_id)
+    assert now(session_id).reason is Reason.INTERNAL
+    until(lambda: not _is_alive(int((tmp_path / "pid").read_text())), timeout_s=5, what="the child's end")
 
 
 def test_an_outcome_that_cannot_be_written_is_a_fault_of_our_own(
@@ -102,10 +120,9 @@ def test_no_child_outlives_its_session_when_the_spool_cannot_be_read(
 
     monkeypatch.setattr(settling, "settle", settle)
     monkeypatch.setattr(SpoolReader, "read", corrupt)
-    # The pid as this process sees it: the child may have a namespace of its own.
-    script = "awk '/^NSpid/ {print $2}' /proc/self/status > /dev/null; exec sleep 600"
+    # Noted here and not by the child, which may have a PID namespace of its own.
     monkeypatch.setattr(attempts, "launch", _noting_pid(attempts.launch, tmp_path / "pid"))
-    session_id = enqueue("sh", "-c", script)
+    session_id = enqueue("sleep", "600")
     run_session(node, session_id)
 
     assert now(session_id).reason is Reason.SPOOL_FAILED

@@ -21,9 +21,7 @@ def test_letting_go_of_an_old_attempt_lets_go_of_no_newer_one(
     """A slot that was fenced out may still be cleaning up when another one of the same worker has the session."""
     session_id = enqueue()
     with node.database.connection() as connection:
-        newer = transitions.claim(
-            connection, session_id, holder=Holder(uuid4()), worker_id=node.id, slot=1, lease_s=30
-        )
+        newer = transitions.claim(connection, session_id, holder=Holder(uuid4()), worker_id=node.id, slot=1, lease_s=30)
     assert newer is not None
     older = replace(newer, holder=Holder(uuid4()))
     with psycopg.connect(database_url, autocommit=True) as connection:

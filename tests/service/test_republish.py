@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 import redis
@@ -33,7 +34,7 @@ def test_old_messages_of_a_queue_that_nobody_takes_hide_no_lost_one(database: Da
     publish = make_publish(redis_url)
     (waiting,) = _submit(database, publish, "nobody")
     for _ in range(9):
-        publish(SessionId(__import__("uuid").UUID(waiting)), queue="nobody", priority=5)
+        publish(SessionId(UUID(waiting)), queue="nobody", priority=5)
     (lost,) = _submit(database, Sent(), "sessions")
 
     sent = Sent()

@@ -33,6 +33,10 @@ def test_a_migrated_database_is_what_the_tables_say(database: Database) -> None:
         assert compare_metadata(context, metadata) == []
 
 
+def test_the_newest_migration_is_the_one_that_is_asked_for() -> None:
+    assert schema._scripts().get_current_head() == schema.HEAD
+
+
 def test_ten_nodes_may_migrate_an_empty_database_at_once(servers: EmbeddedServers) -> None:
     url = servers.database_url.rsplit("/", 1)[0] + "/at_once"
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
