@@ -55,7 +55,7 @@ def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
         _take_part(sender, options)
     except GsdError as error:
         _refuse(str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (see above)
         get_log("worker").exception("the worker cannot start")
         _refuse(f"the worker cannot start: {' '.join(str(error).split()) or type(error).__name__}")
 

@@ -75,7 +75,11 @@ def run_session(node: Node, session_id: SessionId) -> Settled | None:
 
 
 class Attempt:
-    """What a slot has in its hands while it runs one session. Leaving the block leaves nothing behind on the host."""
+    """What a slot has in its hands while it runs one session.
+
+    Leaving the block leaves nothing behind on the host; the spool alone, where its worker had to stop before the
+    database was back.
+    """
 
     def __init__(self, node: Node, lease: Lease) -> None:
         self._node = node
@@ -86,6 +90,7 @@ class Attempt:
         self._conversation = Conversation()
         self._launched: Launched | None = None
         self._may_have_run = False
+        self._is_unwritten = False
         self._told_to_end = False
         self._handed_back = False
         self._log = get_log("attempt").bind(session=str(self._session.id), attempt=self._claim.attempt)
@@ -96,6 +101,9 @@ class Attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """No child, no shim, no spool: also when the session was taken from us, or a fault of ours ends it."""
         self._end_child()
+        if self._is_unwritten:
+            # The only place where its output and its end still stand.
+            return
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
@@ -107,7 +115,7 @@ class Attempt:
             return self._run()
         except Fenced:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (the slot's boundary: a session ends with a reason, whatever it is)
             self._log.exception("a fault of our own ends the attempt")
             return _internal(error)
         finally:
@@ -258,6 +266,7 @@ class Attempt:
         if self._lease.is_lost:
             raise Fenced(f"the lease of session {self._session.id} was lost")
         if self._node.drained_for_s > LAST_WORDS_S:
+            self._is_unwritten = True
             raise Fenced(f"session {self._session.id} is left to its lease: the worker stops, the database is away")
         time.sleep(AWAY_S)
 
@@ -284,7 +293,7 @@ def _claim(node: Node, session_id: SessionId, slot: int) -> tuple[Claim, float] 
                 )
                 if claim is None and first_at_boot_s is not None:
                     claim, sent_at_boot_s = transitions.find_claim(connection, session_id, holder), first_at_boot_s
-                return claim and (claim, sent_at_boot_s)
+                return None if claim is None else (claim, sent_at_boot_s)
         except DatabaseUnavailable as error:
             get_log("attempt").warning("waiting for the database", session=str(session_id), why=str(error))
             if node.drained_for_s > LAST_WORDS_S:

@@ -72,7 +72,9 @@ class Node:
 
     def stop_claiming(self) -> None:
         """Claim nothing more; the slots let go of what they run when `GSD_DRAIN_S` is over."""
-        self._drain_until = time.monotonic() + self.settings.drain_s
+        if not self.stopping.is_set():
+            # Asked again, it stops no later for that.
+            self._drain_until = time.monotonic() + self.settings.drain_s
         self.stopping.set()
         self._presence.hurry()
 

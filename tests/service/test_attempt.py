@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from gsd_tasks.domain import policy
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import OnLost, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process import launch as launching
+from gsd_tasks.process.contain import marked_processes
 from gsd_tasks.process.launch import NotLaunched
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.frames import SpoolCorrupt
@@ -55,26 +57,29 @@ def test_a_fault_of_our_own_fails_the_session_and_leaves_the_slot_free(
 
 
 def test_a_launch_that_breaks_in_our_hands_leaves_no_child(
-    node: Node, enqueue: Enqueue, now: Now, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shim had started it; the answer could not be read."""
-    real = launching._converse
+    real, shims = launching._converse, []
 
     def breaks(*args: Any) -> Any:
-        (tmp_path / "pid").write_text(str(real(*args)["child_pid"]))
+        shims.append(args[0])
+        real(*args)
         raise RuntimeError("unreadable")
 
     monkeypatch.setattr(launching, "_converse", breaks)
     session_id = enqueue("sleep", "600")
     run_session(node, session_id)
     assert now(session_id).reason is Reason.INTERNAL
-    until(lambda: not _is_alive(int((tmp_path / "pid").read_text())), timeout_s=5, what="the child's end")
+    # Its shim ends after the child, and by nobody's hand but ours.
+    shims[0].wait(5)
+    until(lambda: not [found for found in marked_processes() if found.session_id == str(session_id)])
 
 
 def test_an_outcome_that_cannot_be_written_is_a_fault_of_our_own(
     node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = settling.decide
+    real = policy.decide
     faults = iter([RuntimeError("no such verdict")])
 
     def breaks_once(*args: Any, **kwargs: Any) -> Any:
@@ -121,7 +126,7 @@ def test_no_child_outlives_its_session_when_the_spool_cannot_be_read(
     monkeypatch.setattr(settling, "settle", settle)
     monkeypatch.setattr(SpoolReader, "read", corrupt)
     # Noted here and not by the child, which may have a PID namespace of its own.
-    monkeypatch.setattr(attempts, "launch", _noting_pid(attempts.launch, tmp_path / "pid"))
+    monkeypatch.setattr(attempts, "launch", _noting_pid(launching.launch, tmp_path / "pid"))
     session_id = enqueue("sleep", "600")
     run_session(node, session_id)
 
@@ -182,6 +187,26 @@ def test_a_session_that_had_not_begun_when_its_worker_stopped_is_queued_again(
     session_id = enqueue("true", on_lost=on_lost)
     run_session(node, session_id)
     assert (now(session_id).status, now(session_id).reason) == (Status.QUEUED, Reason.WORKER_STOPPED)
+
+
+def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_ever(
+    node: Node, enqueue: Enqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is left to the lease, and its spool stays: nobody else has what stands in it."""
+
+    def away(*_: object, **__: object) -> Any:
+        node.stop_claiming()
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(settling, "settle", away)
+    monkeypatch.setattr(attempts, "AWAY_S", 0.01)
+    monkeypatch.setattr(attempts, "LAST_WORDS_S", 0.1, raising=False)
+    session_id = enqueue("echo", "x")
+    thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert read_exit(node.spool_folder(session_id, 1)) is not None
 
 
 def _noting_pid(launch: Callable[..., Any], note: Path) -> Callable[..., Any]:

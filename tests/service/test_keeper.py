@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from uuid import uuid4
 
@@ -24,13 +25,18 @@ def test_letting_go_of_an_old_attempt_lets_go_of_no_newer_one(
         newer = transitions.claim(connection, session_id, holder=Holder(uuid4()), worker_id=node.id, slot=1, lease_s=30)
     assert newer is not None
     older = replace(newer, holder=Holder(uuid4()))
+    leaving = ExitStack()
+    leaving.enter_context(node.keeper.keeping(older, claimed_at_boot_s=boot_clock_s()))
+    with node.keeper.keeping(newer, claimed_at_boot_s=boot_clock_s()) as lease:
+        leaving.close()
+        before = _renewals(database_url)
+        node.keeper.hurry()
+        until(lambda: _renewals(database_url) > before, timeout_s=3)
+        assert not lease.is_lost
+
+
+def _renewals(database_url: str) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        renewals = lambda: connection.execute("SELECT renewals FROM leases").fetchone()[0]  # type: ignore[index]  # noqa: E731
-        leaving = node.keeper.keeping(older, claimed_at_boot_s=boot_clock_s())
-        leaving.__enter__()
-        with node.keeper.keeping(newer, claimed_at_boot_s=boot_clock_s()) as lease:
-            leaving.__exit__(None, None, None)
-            before = renewals()
-            node.keeper.hurry()
-            until(lambda: renewals() > before, timeout_s=3)
-            assert not lease.is_lost
+        row = connection.execute("SELECT renewals FROM leases").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -87,7 +87,7 @@ def _pump_cut_off(database_url: str, streamer: Streamer, cut: Callable[[], objec
     def pump() -> None:
         try:
             streamer.pump(at_end=True)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             raised.append(error)
 
     thread = threading.Thread(target=pump, daemon=True)

@@ -20,7 +20,7 @@ def test_a_server_that_lets_nobody_write_is_away_and_its_connection_is_not_kept(
     database: Database, worker: WorkerId
 ) -> None:
     """During a failover, the old primary or the new one: whoever retries must come to another connection."""
-    with pytest.raises(DatabaseUnavailable, match="read-only"), database.connection() as connection:
+    with pytest.raises(DatabaseUnavailable, match="read-only"), database.connection() as connection:  # noqa: PT012
         connection.execute(text("SET default_transaction_read_only = on"))
         nodes.seen(connection, worker, WorkerStatus.ALIVE)
     with database.connection() as connection:

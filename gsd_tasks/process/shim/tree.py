@@ -63,18 +63,25 @@ def continue_all(find: Find) -> None:
 
 
 def kill_all(find: Find, reap: Callable[[], object], patience_s: float = float("inf")) -> list[Proc]:
-    """Kill until `find` finds nothing; `reap` is called in between, to take the zombies that are ours.
+    """Kill until `find` finds nothing and what it found is gone; `reap` is called meanwhile, for zombies that are ours.
 
     What refuses us (it changed its user) is left and returned, or whatever is left when patience ends. A process in an
     uninterruptible sleep dies only when it wakes.
     """
+    known: dict[tuple[int, int], Proc] = {}
+
+    def find_known() -> list[Proc]:
+        # With its ancestor dead, one that we found before is not found again: remember it until it is gone too.
+        known.update({(proc.pid, proc.started): proc for proc in find()})
+        return [proc for proc in known.values() if _is_alive(proc)]
+
     give_up_at = time.monotonic() + patience_s
     pause_s = 0.001
     while True:
-        stop_all(find)
-        alive = [proc for proc in find() if send(proc, signal.SIGKILL)]
+        stop_all(find_known)
+        alive = [proc for proc in find_known() if send(proc, signal.SIGKILL)]
         reap()
-        left = find()
+        left = find_known()
         if not alive or not left or time.monotonic() > give_up_at:
             return left
         time.sleep(pause_s)
@@ -87,13 +94,17 @@ def send(proc: Proc, signum: int) -> bool:
         pidfd = linux.pidfd_open(proc.pid)
         try:
             # The descriptor holds whoever has the pid now; if that one began when ours did, it is ours.
-            now = read_proc(proc.pid)
-            if now is not None and now.started == proc.started:
+            if _is_alive(proc):
                 linux.pidfd_send_signal(pidfd, signum)
                 return True
         finally:
             os.close(pidfd)
     return False
+
+
+def _is_alive(proc: Proc) -> bool:
+    now = read_proc(proc.pid)
+    return now is not None and now.started == proc.started
 
 
 def all_pids() -> Iterator[int]:
