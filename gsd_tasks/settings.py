@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gsd_tasks.domain.errors import ConfigurationError
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     republish_s: float = Field(
         10, gt=0, description="how often lost messages are looked for, and due sessions published"
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_json: bool = Field(False, description="one JSON object a line instead of text")
 
     @field_validator("queues", "child_env", "claude_env", mode="before")
@@ -72,6 +72,19 @@ class Settings(BaseSettings):
     @classmethod
     def _colon_separated(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _heartbeats_keep_a_lease(self) -> Self:
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError(
+                f"GSD_HEARTBEAT_S ({self.heartbeat_s:g}) must be at most half of GSD_LEASE_S ({self.lease_s:g})"
+            )
+        return self
 
     @property
     def spool_dir(self) -> Path:
@@ -97,9 +110,12 @@ def settings() -> Settings:
 def read_settings() -> Settings:
     """Read the environment, and the files of `GSD_SECRETS_DIR` if it is set, afresh."""
     secrets_dir = os.environ.get("GSD_SECRETS_DIR")
+    if secrets_dir is not None and not Path(secrets_dir).is_dir():
+        raise ConfigurationError(f"GSD_SECRETS_DIR: {secrets_dir!r} is no folder")
     try:
         return Settings(_secrets_dir=secrets_dir)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "GSD_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg']}") from error
+        where = "_".join(str(part) for part in first["loc"]).upper()
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"GSD_{where}: {what}" if where else what) from error

@@ -7,17 +7,21 @@ import json
 import math
 import re
 from dataclasses import asdict
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 LONGEST_NAME: Final = 200
 LARGEST_PROMPT_BYTES: Final = 8 * 1024 * 1024
 LARGEST_COMMAND_BYTES: Final = 1024 * 1024
+#: Linux takes no longer argument (MAX_ARG_STRLEN, its NUL included).
+LARGEST_ARGUMENT_BYTES: Final = 128 * 1024 - 1
+DEEPEST_CONTEXT: Final = 100
 LARGEST_CONTEXT_BYTES: Final = 1024 * 1024
 LARGEST_ENV_BYTES: Final = 128 * 1024
 LONGEST_TIME_S: Final = 366 * 24 * 3600
@@ -47,7 +51,12 @@ def check_context(context: Mapping[str, Any]) -> None:
 
 def digest(request: Submission) -> bytes:
     """What two requests with one idempotency key must have in common: everything that they ask for."""
-    return hashlib.sha256(json.dumps(asdict(request), sort_keys=True, default=str).encode()).digest()
+    asked = asdict(request)
+    for name in ("run_at", "expires_at"):
+        # The same instant is the same, in whichever time zone it was given.
+        asked[name] = asked[name] and asked[name].astimezone(UTC).isoformat()
+    asked["limits"] = {name: float(value) for name, value in asked["limits"].items()}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).digest()
 
 
 def _check_what(request: Submission) -> None:
@@ -61,7 +70,7 @@ def _check_what(request: Submission) -> None:
         if not request.command or not request.command[0]:
             raise InvalidValue("command", "is empty: name a program")
         for argument in request.command:
-            _check_text("command", argument, LARGEST_COMMAND_BYTES)
+            _check_text("command", argument, LARGEST_ARGUMENT_BYTES)
         if sum(len(argument.encode()) for argument in request.command) > LARGEST_COMMAND_BYTES:
             raise InvalidValue("command", f"is longer than {LARGEST_COMMAND_BYTES} bytes")
 
@@ -122,7 +131,9 @@ def _check_limits(request: Submission) -> None:
         raise InvalidValue("max_turns", f"{turns} is not in 1 to 1000000")
 
 
-def _check_text(name: str, value: str, largest: int) -> None:
+def _check_text(name: str, value: object, largest: int) -> None:
+    if not isinstance(value, str):
+        raise InvalidValue(name, f"{value!r} is no text")
     if "\0" in value:
         raise InvalidValue(name, "has a NUL character in it")
     try:
@@ -140,17 +151,19 @@ def _check_json(name: str, value: Mapping[str, Any]) -> None:
         raise InvalidValue(name, f"is no JSON object: {error}") from error
     if len(text) > LARGEST_CONTEXT_BYTES:
         raise InvalidValue(name, f"is larger than {LARGEST_CONTEXT_BYTES} bytes")
-    for part in _strings(value):
-        _check_text(name, part, LARGEST_CONTEXT_BYTES)
+    _check_value(name, value, DEEPEST_CONTEXT)
 
 
-def _strings(value: object) -> Iterator[str]:
+def _check_value(name: str, value: object, depth: int) -> None:
+    """What JSON, and then Postgres, keeps as it is: keys that are text, text without NUL, and no bottomless nesting."""
+    if depth == 0:
+        raise InvalidValue(name, f"is nested deeper than {DEEPEST_CONTEXT} levels")
     if isinstance(value, str):
-        yield value
+        _check_text(name, value, LARGEST_CONTEXT_BYTES)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _strings(key)
-            yield from _strings(inner)
+            _check_text(name, key, LARGEST_CONTEXT_BYTES)
+            _check_value(name, inner, depth - 1)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from _strings(inner)
+            _check_value(name, inner, depth - 1)

@@ -42,9 +42,11 @@ def init_of(running: Running) -> int:
     return init
 
 
-def test_what_hid_itself_dies_with_the_child(bench: Bench) -> None:
+def test_what_hid_itself_dies_with_the_child(bench: Bench, tmp_path: Path) -> None:
     """Also when the child ended by itself, and nothing holds its pipes."""
-    running, hidden = start_escaping(bench, "sleep 0.1")
+    gate = tmp_path / "gate"
+    running, hidden = start_escaping(bench, f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    gate.touch()
 
     record = running.finish().record
 

@@ -54,6 +54,16 @@ def test_a_command_that_may_not_be_executed_is_refused(bench: Bench, tmp_path: P
     assert refused(bench, bench.spec(str(script))) == NotLaunched("exec", errno.EACCES, "Permission denied")
 
 
+def test_a_link_put_into_the_checked_path_is_noticed(bench: Bench, tmp_path: Path) -> None:
+    """Between the check of the working directory and the start, whoever may write there could lead the child out."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "outside")
+
+    failed = refused(bench, bench.spec("true", cwd=str(tmp_path / "work")))
+
+    assert (failed.stage, failed.errno) == ("chdir", errno.ESTALE)
+
+
 def test_a_file_that_is_no_program_is_refused(bench: Bench, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("no interpreter")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,6 +13,13 @@ from gsd_tasks.domain.submission import digest, validate
 
 GOOD = Submission(command=("echo", "x"), working_dir="/tmp")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(levels):
+        inner = {"a": inner}
+    return inner
 
 
 def test_a_good_request_comes_back_as_it_is() -> None:
@@ -49,7 +56,13 @@ def test_a_good_request_comes_back_as_it_is() -> None:
         ("max_turns", {"claude": ClaudeOptions(max_turns=0)}),
         ("name", {"name": "x" * 201}),
         ("key", {"key": ""}),
+        ("command", {"command": ("echo", 5)}),
+        ("command", {"command": ("echo", "x" * 128 * 1024)}),
+        ("working_dir", {"working_dir": None}),
         ("context", {"context": {"a": object()}}),
+        ("context", {"context": {"a": 1, 2: "b"}}),
+        ("context", {"context": nested(200)}),
+        ("context", {"context": nested(100_000)}),
         ("context", {"context": {"a": math.nan}}),
         ("context", {"context": {"a": ["\0"]}}),
     ],
@@ -63,4 +76,7 @@ def test_a_bad_one_is_refused_by_the_name_of_its_field(field: str, changes: dict
 def test_requests_have_one_digest_exactly_if_they_ask_for_the_same() -> None:
     assert digest(GOOD) == digest(Submission(command=("echo", "x"), working_dir="/tmp"))
     assert digest(GOOD) != digest(replace(GOOD, priority=4))
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=2)))
+    assert digest(replace(GOOD, run_at=NOW)) == digest(replace(GOOD, run_at=elsewhere))
+    assert digest(replace(GOOD, limits=Limits(timeout_s=60))) == digest(replace(GOOD, limits=Limits(timeout_s=60.0)))
     assert digest(GOOD) != digest(replace(GOOD, command=("echo", "y")))

@@ -56,6 +56,9 @@ def _become(program: Program, announce: Callable[[], object], failed: int) -> No
         os.umask(program.umask)
         stage = "chdir"
         os.chdir(program.cwd)
+        if os.getcwd() != program.cwd:
+            # It was a real path when it was checked: since then somebody has put a link into it.
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         stage = "exec"
         _reset_signals()
         os.execvpe(program.argv[0], program.argv, dict(program.env))
