@@ -55,10 +55,7 @@ def _become(program: Program, announce: Callable[[], object], failed: int) -> No
         _redirect(program.stdio)
         os.umask(program.umask)
         stage = "chdir"
-        os.chdir(program.cwd)
-        if os.getcwd() != program.cwd:
-            # It was a real path when it was checked: since then somebody has put a link into it.
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        _enter(program.cwd)
         stage = "exec"
         _reset_signals()
         os.execvpe(program.argv[0], program.argv, dict(program.env))
@@ -70,6 +67,13 @@ def _become(program: Program, announce: Callable[[], object], failed: int) -> No
         code = errno.EIO
     os.write(failed, f"{stage} {code}".encode())
     os._exit(127)
+
+
+def _enter(real_path: str) -> None:
+    os.chdir(real_path)
+    if os.getcwd() != real_path:
+        # It was a real path when it was checked: since then somebody has put a link into it.
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def _redirect(stdio: tuple[int, int, int]) -> None:
