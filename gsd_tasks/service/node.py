@@ -11,12 +11,12 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uuid_utils.compat as uuid_utils
 
-import gsd_tasks
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import SLOTS, SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
@@ -131,7 +131,7 @@ class Node:
             host_id=_first_line(MACHINE_ID) or socket.gethostname(),
             boot_id=_first_line(BOOT_ID) or "unknown",
             pid=os.getpid(),
-            version=gsd_tasks.__version__,
+            version=version("gsd-tasks"),
             status=WorkerStatus.ALIVE,
             queues=self.settings.queues,
             slots=slots,
