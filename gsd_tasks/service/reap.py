@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.session import Holder, SessionId
     from gsd_tasks.domain.state import Status
     from gsd_tasks.store import Database
+    from gsd_tasks.store.holding import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,9 @@ class Reaper:
             get_log("reaper").warning("recovered", session=str(one.session_id), now=str(one.status))
         return recovered
 
-    def _watch(self, lease: leases.Held) -> _Watched:
+    def _watch(self, lease: Held) -> _Watched:
         before = self._watched.get(lease.key)
         return before if before and before.renewals == lease.renewals else _Watched(lease.renewals, self._clock())
 
-    def _has_stood_still(self, lease: leases.Held) -> bool:
+    def _has_stood_still(self, lease: Held) -> bool:
         return self._clock() - self._watched[lease.key].since_s >= self._lease_s

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 
-from gsd_tasks.domain.session import Holder, SessionId
 from gsd_tasks.domain.state import Wanted
+from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.tables import NOW, attempts, leases, sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from gsd_tasks.store.transitions import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +29,6 @@ class Progress:
     last_seq: int
     stdout_bytes: int = 0
     stderr_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A lease as whoever watches all of them sees it."""
-
-    session_id: SessionId
-    holder: Holder
-    renewals: int
-    is_expired: bool
-
-    @property
-    def key(self) -> tuple[SessionId, Holder]:
-        """Which lease it is: a session's next one has another holder."""
-        return self.session_id, self.holder
 
 
 def all_held(connection: Connection) -> list[Held]:

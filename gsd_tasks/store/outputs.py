@@ -16,7 +16,7 @@ from gsd_tasks.store.tables import session_outputs
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Subquery
 
-    from gsd_tasks.store.transitions import Claim
+    from gsd_tasks.store.holding import Claim
 
 # Written out, not built: binary arrays (`%b`) are what makes it fast, and the driver alone can send them. One
 # statement, so that the lease's row is locked only when all of it has arrived. `last_seq` is the offset of the guard:

@@ -10,7 +10,6 @@ Nothing else writes `sessions.status`. Each statement has the same form:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg.errors import ForeignKeyViolation
@@ -19,8 +18,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from gsd_tasks.domain.errors import NoSuchSession
-from gsd_tasks.domain.session import Holder, OnLost, Session, SessionId, Submission, WorkerId
+from gsd_tasks.domain.session import Holder, OnLost, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
+from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.rows import from_submission, to_session
 from gsd_tasks.store.tables import NOW, attempts, leases, session_history, sessions, workers
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, Connection
 
     from gsd_tasks.domain.policy import Verdict
-    from gsd_tasks.store.leases import Held
 
 #: How many workers a session may lose before it is failed.
 MAX_RECOVERIES = 3
@@ -47,17 +46,6 @@ CLAIMABLE: ColumnElement[bool] = and_(
 EXPIRED: ColumnElement[bool] = and_(
     sessions.c.status == Status.QUEUED, sessions.c.expires_at <= NOW, sessions.c.attempt == 0
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to run a session, as every later write must prove it."""
-
-    session: Session
-    attempt: int
-    holder: Holder
-    worker_id: WorkerId
-    slot: int
 
 
 def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:

@@ -1,0 +1,33 @@
+"""Who holds a session, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gsd_tasks.domain.session import Holder, Session, SessionId, WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run a session, as every later write must prove it."""
+
+    session: Session
+    attempt: int
+    holder: Holder
+    worker_id: WorkerId
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease as whoever watches all of them sees it."""
+
+    session_id: SessionId
+    holder: Holder
+    renewals: int
+    is_expired: bool
+
+    @property
+    def key(self) -> tuple[SessionId, Holder]:
+        """Which lease it is: a session's next one has another holder."""
+        return self.session_id, self.holder
