@@ -84,9 +84,11 @@ class Follower:
         with self._screen.lock:
             if row.attempt != self._attempt:
                 # So that "started" stands above what was written after it.
+                self._progress.reached(row.attempt, self._seq)
                 self._progress.refresh()
                 self._attempt = row.attempt
             self._display.show(row)
+            self._progress.reached(row.attempt, row.seq)
         self._seq = row.seq
         self._away_since = None
 

@@ -21,23 +21,39 @@ class Progress:
         self._session = session
         self._screen = screen
         self._told = 0
+        self._shown_attempt = 0
+        self._shown_seq = 0
         self._explained = 0
+
+    def reached(self, attempt: int, seq: int) -> None:
+        """The output is shown up to this row, and the next one is of this attempt or a later one."""
+        self._shown_attempt, self._shown_seq = attempt, seq
 
     def refresh(self) -> None:
         """Say what is new. When there is nothing new and the session still waits: why it does.
+
+        That an attempt has ended is said below the last row of it, however late that is shown.
 
         Raises:
             Unavailable: the history cannot be read now; nothing is lost by asking again.
         """
         with self._screen.lock:
             history = self._client.history(str(self._session.id))
+            nothing_new = len(history) == self._told
             for entry in history[self._told :]:
+                if not self._may_say(entry):
+                    return
                 self._screen.say(in_words(entry))
+                self._told += 1
             waits = bool(history) and history[-1].to_status is Status.QUEUED
-            if waits and len(history) == self._told and self._explained < self._told:
+            if waits and nothing_new and self._explained < self._told:
                 self._screen.say(self._why_it_waits())
                 self._explained = self._told
-            self._told = len(history)
+
+    def _may_say(self, entry: HistoryEntry) -> bool:
+        if entry.from_status is not Status.RUNNING or self._shown_attempt > entry.attempt:
+            return True
+        return self._shown_seq >= self._client.get(str(self._session.id)).seq
 
     def _why_it_waits(self) -> str:
         session = self._client.get(str(self._session.id))

@@ -78,12 +78,14 @@ def row(
     return OutputRow(ID, seq, attempt, stream, AT + timedelta(seconds=seq), text, raw, eol)
 
 
-def entry(to: Status, reason: Reason, *, detail: str | None = None, attempt: int = 1) -> HistoryEntry:
+def entry(
+    to: Status, reason: Reason, *, detail: str | None = None, attempt: int = 1, came_from: Status | None = None
+) -> HistoryEntry:
     """A transition."""
     return HistoryEntry(
         id=1,
         session_id=ID,
-        from_status=None,
+        from_status=came_from,
         to_status=to,
         attempt=attempt,
         worker="w@host",
@@ -200,7 +202,8 @@ class FakeClient:
 
     def _finish(self) -> None:
         self.session = replace(self.session, ended_at=AT, **self.end)
-        last = entry(self.end["status"], self.end["reason"], detail=self.end.get("detail"))
+        status, reason = self.end["status"], self.end["reason"]
+        last = entry(status, reason, detail=self.end.get("detail"), came_from=Status.RUNNING)
         if self.entries[-1] != last:
             self.entries.append(last)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from gsd_tasks.cli import follower
+from gsd_tasks.cli.progress import Progress
+from gsd_tasks.cli.screen import Screen
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import OutputRow, Stream, Worker
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, row
+from tests.cli.fake_client import ID, FakeClient, entry, row
 
 
 def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run) -> None:
@@ -26,6 +29,26 @@ def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run) -> None:
         "gsd-tasks: completed (finished)",
     ]
     assert client.calls == ["close"]
+
+
+def test_that_it_has_ended_is_said_below_its_last_row_however_early_it_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The history may be looked at between the end of the session and the moment at which its rows are shown."""
+    client = FakeClient(rows=[row(1, "one"), row(2, "two")])
+    client.entries += [
+        entry(Status.RUNNING, Reason.CLAIMED, came_from=Status.QUEUED),
+        entry(Status.QUEUED, Reason.WORKER_STOPPED, came_from=Status.RUNNING),
+        entry(Status.RUNNING, Reason.CLAIMED, attempt=2, came_from=Status.QUEUED),
+        entry(Status.FAILED, Reason.EXIT_CODE, attempt=2, came_from=Status.RUNNING),
+    ]
+    progress = Progress(client, client.session, Screen(sys.stdout, sys.stderr))  # type: ignore[arg-type]
+    said = []
+    for attempt, seq in ((0, 0), (1, 1), (2, 1), (2, 2)):
+        progress.reached(attempt, seq)
+        progress.refresh()
+        said.append([line.split()[1] for line in capsys.readouterr().err.splitlines()])
+    assert said == [["session", "started"], [], ["queued", "started"], ["failed"]]
 
 
 def test_it_ends_with_the_childs_code_and_says_why(run: Run) -> None:

@@ -104,35 +104,35 @@ class Init:
         if self._whole:
             _signal_all(signal.SIGSTOP)
         else:
-            tree.stop_all(self._descendants)
+            tree.stop_brood(self._reap)
 
     def _continue_everything(self) -> None:
         if self._whole:
             _signal_all(signal.SIGCONT)
         else:
-            tree.continue_all(self._descendants)
+            tree.continue_brood()
 
     def _kill_everything(self) -> None:
         if self._whole:
             _signal_all(signal.SIGKILL)
             self._reap(options=0)
         else:
-            tree.kill_all(self._descendants, self._reap)
+            tree.kill_brood(self._reap)
 
-    @staticmethod
-    def _descendants() -> list[tree.Proc]:
-        return tree.descendants(os.getpid())
+    def _reap(self, options: int = os.WNOHANG) -> bool:
+        """Take all who ended (with options 0: wait for all there are); whether there are others.
 
-    def _reap(self, options: int = os.WNOHANG) -> None:
-        """Take all who ended (with options 0: wait for all there are). A stopped process is not asked for."""
+        A stopped process is not asked for.
+        """
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status, usage = os.wait4(-1, options)
                 if pid == 0:
-                    return
+                    return True
                 if pid == self._child:
                     self._child = 0
                     self.report(f"exited {status} {usage.ru_maxrss}")
+        return False
 
 
 def _signal_all(signum: int) -> None:

@@ -145,17 +145,17 @@ class Loop:
         with contextlib.suppress(BlockingIOError):
             while report := self._init.receive():
                 self._heed(report)
-        tree.kill_all(lambda: tree.descendants(os.getpid()), self._reap)
-        self._reap()
+        tree.kill_brood(self._reap)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
-                    return
+                    return True
                 if pid == self._child_pid:
                     self.status = status
+        return False
 
     def _drain(self) -> None:
         for fd, stream in self._outputs.items():

@@ -1,8 +1,10 @@
 """A process tree without the kernel's help: read it from /proc, stop it, kill it.
 
-A tree that runs cannot be read: it changes meanwhile. So each walk is repeated until it finds nothing new. What makes
-that come to an end is that a fork fails with a stop or kill signal pending (copy_process in kernel/fork.c): whoever has
-been signalled has no further children.
+A tree that runs cannot be read: it changes meanwhile. Two facts make an end possible nevertheless. Whoever loses its
+parent becomes a child of the subreaper above it, which sees its own children. And who has been signalled has no further
+children that run: no fork begins with a signal pending; one that is under way is broken off by a SIGKILL, and hands a
+signal that was sent to its process group on to the new process, but not one that was sent to itself alone
+(copy_process in kernel/fork.c, since Linux 4.19).
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from typing import Final, NamedTuple
 
 from gsd_tasks.process.shim import linux
 
+_SHORTEST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
+_QUIET_LOOKS: Final = 3
 
 
 class Proc(NamedTuple):
@@ -28,6 +32,8 @@ class Proc(NamedTuple):
 
 
 Find = Callable[[], list[Proc]]
+# Takes the zombies that are ours; whether there are other children.
+Reap = Callable[[], bool]
 
 
 def descendants(*roots: int) -> list[Proc]:
@@ -47,26 +53,60 @@ def descendants(*roots: int) -> list[Proc]:
     return found
 
 
-def stop_all(find: Find) -> None:
-    """Stop what `find` finds, until it finds nothing else. Then none of it runs, nor can any of it wake the rest."""
-    stopped: set[Proc] = set()
-    while fresh := [proc for proc in find() if proc not in stopped]:
-        for proc in fresh:
-            send(proc, signal.SIGSTOP)
-        stopped.update(fresh)
+def stop_brood(reap: Reap) -> None:
+    """Stop all descendants of this process, which must be their subreaper and in no group with them. Then none runs.
+
+    Over when there is no new child of ours, nothing new in a whole walk, and again no new child. A process that still
+    ran then would have a stopped ancestor among our children: either it is older than the walk, which saw it, or its
+    line has meanwhile lost a parent, and so brought us a child.
+    """
+    children: set[Proc] = set()
+    below: set[Proc] = set()
+    quiet = 0
+    while quiet < _QUIET_LOOKS:
+        fresh = _stop_fresh_below(below) if quiet == 1 else _stop_fresh_children(children)
+        reap()  # a line of thousands, each the parent of the next, would be as many zombies to look through
+        quiet = 0 if fresh else quiet + 1
 
 
-def continue_all(find: Find) -> None:
-    """Let what `find` finds go on, those too that had been stopped before."""
-    for proc in find():
+def kill_brood(reap: Reap) -> None:
+    """Kill all descendants of this process, which must be their subreaper.
+
+    Over when there are no children left: those of a dead child come to us, so there are no descendants either. A child
+    that refuses us (it changed its user) is left. One in an uninterruptible sleep is waited for.
+    """
+    stop_brood(reap)
+    pause_s = _SHORTEST_PAUSE_S
+    while reap():
+        children = own_children()
+        refused = [child for child in children if not _signal_child(child, signal.SIGKILL)]
+        if refused and refused == children:
+            return
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def continue_brood() -> None:
+    """Let all descendants go on, those too that had been stopped before. Stopped, they can be found by one walk."""
+    for proc in descendants(os.getpid()):
         send(proc, signal.SIGCONT)
 
 
-def kill_all(find: Find, reap: Callable[[], object], patience_s: float = float("inf")) -> list[Proc]:
-    """Kill until `find` finds nothing and what it found is gone; `reap` is called meanwhile, for zombies that are ours.
+def own_children() -> list[Proc]:
+    """This process's children, zombies too, all at one instant where the kernel offers that (CONFIG_PROC_CHILDREN)."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/self/task/{me}/children", "rb") as children:
+            pids = [int(pid) for pid in children.read().split()]
+    except FileNotFoundError:
+        return [proc for proc in _snapshot() if proc.parent == me]
+    return [Proc(pid, me, stat.started) for pid in pids if (stat := _read_stat(pid))]
 
-    What refuses us (it changed its user) is left and returned, or whatever is left when patience ends. A process in an
-    uninterruptible sleep dies only when it wakes.
+
+def kill_all(find: Find, reap: Callable[[], object], patience_s: float) -> list[Proc]:
+    """Kill what `find` finds until it is gone, others' children too; what is left when patience ends.
+
+    `reap` is called meanwhile, for zombies. What forks and exits faster than /proc can be read may escape.
     """
     known: dict[tuple[int, int], Proc] = {}
 
@@ -76,16 +116,14 @@ def kill_all(find: Find, reap: Callable[[], object], patience_s: float = float("
         return [proc for proc in known.values() if _is_alive(proc)]
 
     give_up_at = time.monotonic() + patience_s
-    pause_s = 0.001
-    while True:
-        stop_all(find_known)
-        alive = [proc for proc in find_known() if send(proc, signal.SIGKILL)]
+    pause_s = _SHORTEST_PAUSE_S
+    while (left := _stop_all(find_known)) and time.monotonic() < give_up_at:
+        for proc in left:
+            send(proc, signal.SIGKILL)
         reap()
-        left = find_known()
-        if not alive or not left or time.monotonic() > give_up_at:
-            return left
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    return left
 
 
 def send(proc: Proc, signum: int) -> bool:
@@ -102,6 +140,58 @@ def send(proc: Proc, signum: int) -> bool:
     return False
 
 
+def _stop_all(find: Find) -> list[Proc]:
+    """Stop what `find` finds until it finds nothing else, and return that: so a kill meets a tree that stands still."""
+    stopped: set[Proc] = set()
+    while True:
+        found = find()
+        fresh = [proc for proc in found if proc not in stopped]
+        if not fresh:
+            return found
+        for proc in fresh:
+            send(proc, signal.SIGSTOP)
+        stopped.update(fresh)
+
+
+def _stop_fresh_children(known: set[Proc]) -> bool:
+    fresh = set(own_children()) - known
+    known |= fresh
+    for child in fresh:
+        _stop_group(child)
+    return bool(fresh)
+
+
+def _stop_fresh_below(known: set[Proc]) -> bool:
+    # One that is gone, or refuses us, is not waited for.
+    fresh = {proc for proc in descendants(os.getpid()) if proc not in known and _stop_group(proc)}
+    known |= fresh
+    return bool(fresh)
+
+
+def _stop_group(proc: Proc) -> bool:
+    """Stop it and its process group, which is of our tree too: groups do not reach out of a session.
+
+    False: it is gone, or refuses us.
+    """
+    stat = _read_stat(proc.pid)
+    if stat is None or stat.started != proc.started:
+        return False
+    try:
+        os.killpg(stat.group, signal.SIGSTOP)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _signal_child(child: Proc, signum: int) -> bool:
+    """False: it refuses us. The pid is the child's own until we reap it, as a zombie too."""
+    try:
+        os.kill(child.pid, signum)
+    except PermissionError:
+        return False
+    return True
+
+
 def _is_alive(proc: Proc) -> bool:
     now = read_proc(proc.pid)
     return now is not None and now.started == proc.started
@@ -114,16 +204,10 @@ def all_pids() -> Iterator[int]:
 
 def read_proc(pid: int) -> Proc | None:
     """None: gone, or a zombie. A dead main thread whose others live on is shown as one too, and is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The name, second field, is in brackets and may itself hold brackets and spaces.
-            fields = stat.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    stat = _read_stat(pid)
+    if stat is None or (stat.state in (b"Z", b"X") and stat.threads <= 1):
         return None
-    state, parent, threads, started = fields[0], int(fields[1]), int(fields[17]), int(fields[19])
-    if state in (b"Z", b"X") and threads <= 1:
-        return None
-    return Proc(pid, parent, started)
+    return Proc(pid, stat.parent, stat.started)
 
 
 def _snapshot() -> Iterable[Proc]:
@@ -139,3 +223,21 @@ def _snapshot() -> Iterable[Proc]:
         if cut_off <= missing:
             return procs.values()
         missing = cut_off
+
+
+class _Stat(NamedTuple):
+    state: bytes
+    parent: int
+    group: int
+    threads: int
+    started: int
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # The name, second field, is in brackets and may itself hold brackets and spaces.
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return _Stat(fields[0], int(fields[1]), int(fields[2]), int(fields[17]), int(fields[19]))
