@@ -28,7 +28,8 @@ READER_MAY_HAVE_MB = 150
 LINES = "import sys; [sys.stdout.write('y' * 199 + chr(10)) for _ in range(int(sys.argv[1]) // 200)]"
 NO_NEWLINE = "import sys; [sys.stdout.write('z' * 65536) for _ in range(int(sys.argv[1]) // 65536)]"
 ONE_LINE = "import sys; sys.stdout.write('é' * (int(sys.argv[1]) // 2)); print()"
-EMPTY_LINES = "import sys; sys.stdout.write(chr(10) * int(sys.argv[1]))"
+# Over in a moment: it stays a little, so that its shim can be looked at.
+EMPTY_LINES = "import sys, time; sys.stdout.write(chr(10) * int(sys.argv[1])); sys.stdout.flush(); time.sleep(0.5)"
 
 
 class Memory:
