@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 
 from gsd_tasks.domain.state import Wanted
 from gsd_tasks.store.holding import Claim, Held
-from gsd_tasks.store.tables import NOW, attempts, leases, sessions
+from gsd_tasks.store.tables import NOW, attempts, interval, leases, sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -47,7 +47,7 @@ def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | 
     statement = (
         update(leases)
         .where(holds(claim))
-        .values(renewals=leases.c.renewals + 1, expires_at=NOW + func.make_interval(0, 0, 0, 0, 0, 0, lease_s))
+        .values(renewals=leases.c.renewals + 1, expires_at=NOW + interval(lease_s))
         .returning(wanted.label("wanted"))
     )
     row = connection.execute(statement).one_or_none()

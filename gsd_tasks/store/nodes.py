@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.store.rows import utc
-from gsd_tasks.store.tables import NOW, leases, workers
+from gsd_tasks.store.tables import NOW, interval, leases, workers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,7 +29,7 @@ def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> N
 
 def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -> list[Worker]:
     """The newest lives first, with the sessions in their slots. One that is silent for so long counts as stopped."""
-    silent = workers.c.seen_at < NOW - func.make_interval(0, 0, 0, 0, 0, 0, silent_after_s)
+    silent = workers.c.seen_at < NOW - interval(silent_after_s)
     status = case((silent, WorkerStatus.STOPPED.value), else_=workers.c.status).label("status")
     columns = [column for column in workers.c if column.name != "status"]
     newest = select(*columns, status).order_by(workers.c.started_at.desc()).limit(limit)

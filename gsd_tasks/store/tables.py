@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Identity,
@@ -53,6 +54,13 @@ def _among(column: str, values: Iterable[StrEnum]) -> str:
 MOMENT = TIMESTAMP(timezone=True)
 #: The time itself, not that of the transaction's beginning.
 NOW = func.clock_timestamp(type_=MOMENT)
+
+
+def interval(seconds: float) -> ColumnElement[Any]:
+    """So many seconds, to be added to a moment."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
 FINAL_LIST = ", ".join(repr(status.value) for status in sorted(FINAL))
 
 metadata = MetaData(

@@ -22,10 +22,10 @@ from gsd_tasks.domain.session import Holder, OnLost, SessionId, Submission, Work
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.rows import from_submission, to_session
-from gsd_tasks.store.tables import NOW, attempts, leases, session_history, sessions, workers
+from gsd_tasks.store.tables import NOW, attempts, interval, leases, session_history, sessions, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import CTE, ColumnElement, Connection
 
@@ -107,7 +107,7 @@ def claim(
             literal(worker_id),
             literal(slot),
             moved.c.last_seq,
-            _from_now(lease_s),
+            NOW + interval(lease_s),
         ),
     )
     begun = insert(attempts).from_select(
@@ -170,21 +170,8 @@ def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
         .returning(*sessions.c)
         .cte("moved")
     )
-    ended = (
-        update(attempts)
-        .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
-        .values(
-            ended_at=NOW,
-            reason=moved.c.reason,
-            detail=moved.c.detail,
-            exit_code=ending.exit_code,
-            exit_signal=ending.exit_signal,
-            last_seq=moved.c.last_seq,
-        )
-        .returning(attempts.c.attempt)
-    )
-    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
-    return _moved_one(connection, moved, locked, ended.cte("ended"), freed.cte("freed"))
+    how = {"reason": moved.c.reason, "exit_code": ending.exit_code, "exit_signal": ending.exit_signal}
+    return _left_running(connection, moved, locked, how) is not None
 
 
 def recover(connection: Connection, silent: Held) -> Status | None:
@@ -239,18 +226,7 @@ def recover(connection: Connection, silent: Held) -> Status | None:
         .returning(*sessions.c)
         .cte("moved")
     )
-    ended = (
-        update(attempts)
-        .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
-        .values(ended_at=NOW, reason=LOST, detail=moved.c.detail, last_seq=moved.c.last_seq)
-        .returning(attempts.c.attempt)
-    )
-    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
-    statement = select(moved.c.status).add_cte(
-        ended.cte("ended"), freed.cte("freed"), _history(moved, locked).cte("history")
-    )
-    status = connection.execute(statement).scalar_one_or_none()
-    return None if status is None else Status(status)
+    return _left_running(connection, moved, locked, {"reason": LOST})
 
 
 def cancel_idle(connection: Connection, session_id: SessionId) -> bool:
@@ -309,9 +285,19 @@ def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
     )
 
 
-def _moved_one(connection: Connection, moved: CTE, locked: CTE, *besides: CTE) -> bool:
-    statement = select(moved.c.id).add_cte(*besides, _history(moved, locked).cte("history"))
-    return connection.execute(statement).first() is not None
+def _left_running(connection: Connection, moved: CTE, before: CTE, how: Mapping[str, Any]) -> Status | None:
+    """Run it, with what goes along: its attempt has ended (`how`), its lease is free. The new status, if it moved."""
+    ended = (
+        update(attempts)
+        .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
+        .values(ended_at=NOW, detail=moved.c.detail, last_seq=moved.c.last_seq, **how)
+        .returning(attempts.c.attempt)
+    )
+    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
+    history = _history(moved, before)
+    statement = select(moved.c.status).add_cte(ended.cte("ended"), freed.cte("freed"), history.cte("history"))
+    status = connection.execute(statement).scalar_one_or_none()
+    return None if status is None else Status(status)
 
 
 def _history(moved: CTE, before: CTE) -> Any:
@@ -327,10 +313,6 @@ def _history(moved: CTE, before: CTE) -> Any:
             moved.c.detail,
         ).join_from(moved, before, before.c.id == moved.c.id),
     )
-
-
-def _from_now(seconds: float) -> ColumnElement[Any]:
-    return NOW + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 __all__ = [
