@@ -44,7 +44,7 @@ def nobody_prefix() -> tuple[str, ...] | None:
     """Really another user where Python can be reached by one; else one in a user namespace; else none."""
     if os.geteuid() != 0:
         return None
-    # Twice: setpriv still has root's rights when it starts the first one, where /root hides the interpreter from nobody.
+    # Twice: setpriv still has root's rights as it starts the first one, where /root hides the interpreter from nobody.
     again = "import subprocess, sys, gsd_tasks.local.up; sys.exit(subprocess.call([sys.executable, '-c', '']))"
     trial = (sys.executable, "-c", again)
     for way in WAYS_TO_NOBODY:
