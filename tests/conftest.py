@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def clean_environment() -> None:
     for name in list(os.environ):
         if name.startswith(("GSD_", "ANTHROPIC_", "CLAUDE", "CELERY_", "FLOWER_")):
             del os.environ[name]
+    # A shell's background job has SIGINT ignored, and every process that a test starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
