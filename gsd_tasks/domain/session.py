@@ -20,6 +20,8 @@ DEFAULT_PRIORITY: Final = 5
 HIGHEST_PRIORITY: Final = 0
 LOWEST_PRIORITY: Final = 9
 SLOTS: Final = 3
+DEFAULT_MAX_TRIES: Final = 1
+DEFAULT_MAX_RECOVERIES: Final = 3
 REDACTED: Final = "***"
 
 
@@ -91,6 +93,8 @@ class Submission:
     limits: Limits = field(default_factory=Limits)
     claude: ClaudeOptions = field(default_factory=ClaudeOptions)
     on_lost: OnLost | None = None
+    max_tries: int = DEFAULT_MAX_TRIES
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES
     key: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,7 +108,8 @@ class Session:
     """A session as Postgres has it. Times are UTC; `env` values read back as `***`.
 
     `seq` is the number of output rows committed so far. `slot` and `worker` are those of the running attempt, or of the
-    last one. `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like.
+    last one. `attempt` counts executions, `tries` those of them that failed, `recoveries` those that lost their worker.
+    `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like.
     """
 
     id: SessionId
@@ -127,7 +132,11 @@ class Session:
     limits: Limits
     claude: ClaudeOptions
     on_lost: OnLost
+    max_tries: int
+    max_recoveries: int
     attempt: int
+    tries: int
+    recoveries: int
     seq: int
     worker: str | None
     slot: int | None
@@ -189,6 +198,7 @@ class WorkerStatus(StrEnum):
     ALIVE = "alive"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

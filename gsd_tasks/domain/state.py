@@ -65,6 +65,10 @@ class Reason(StrEnum):
 
     ENQUEUED = "enqueued"
     CLAIMED = "claimed"
+    ADOPTED = "adopted"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RETRIED = "retried"
     # How a child ends.
     FINISHED = "finished"
     EXIT_CODE = "exit_code"

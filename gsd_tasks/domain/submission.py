@@ -11,7 +11,13 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from gsd_tasks.domain.errors import InvalidValue
-from gsd_tasks.domain.session import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
+from gsd_tasks.domain.session import (
+    DEFAULT_MAX_RECOVERIES,
+    DEFAULT_MAX_TRIES,
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    Submission,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +61,10 @@ def digest(request: Submission) -> bytes:
     for name in ("run_at", "expires_at"):
         # The same instant is the same, in whichever time zone it was given.
         asked[name] = asked[name] and asked[name].astimezone(UTC).isoformat()
+    for name, default in (("max_tries", DEFAULT_MAX_TRIES), ("max_recoveries", DEFAULT_MAX_RECOVERIES)):
+        # As if they had always been there: a key that was given before them still stands for the same request.
+        if asked[name] == default:
+            del asked[name]
     asked["limits"] = {name: float(value) for name, value in asked["limits"].items()}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).digest()
 

@@ -1,4 +1,4 @@
-"""Reading what happened: of one session, and of all of them by a cursor that misses nothing.
+"""What happened: written with each transition; read of one session, or of all by a cursor that misses nothing.
 
 Transactions commit in another order than they number their rows, so "greater than the last id" would pass over a row
 that becomes visible late. A reader therefore takes windows of transaction ids: everything below the oldest
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Text, cast, func, literal, select
+from sqlalchemy import Text, cast, func, insert, literal, select
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import HistoryEntry, SessionId
@@ -21,7 +21,7 @@ from gsd_tasks.store.rows import to_history
 from gsd_tasks.store.tables import Xid8, session_history, workers
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import CTE, ColumnElement, Connection, Insert, Select
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,22 @@ def read(connection: Connection, after: Cursor, *, limit: int) -> tuple[list[tup
     following = Cursor(after.high, max(after.high, _horizon(connection)), 0)
     entries += _window(connection, following, limit - len(entries))
     return entries, entries[-1][0] if len(entries) == limit else Cursor(following.high, following.high, 0)
+
+
+def note(moved: CTE, before: CTE) -> Insert:
+    """The row that goes along with a transition, within its statement: `before` it, and `moved` after it."""
+    return insert(session_history).from_select(
+        ["session_id", "from_status", "to_status", "attempt", "worker_id", "reason", "detail"],
+        select(
+            moved.c.id,
+            before.c.status,
+            moved.c.status,
+            moved.c.attempt,
+            moved.c.worker_id,
+            moved.c.reason,
+            moved.c.detail,
+        ).join_from(moved, before, before.c.id == moved.c.id),
+    )
 
 
 def _window(connection: Connection, window: Cursor, limit: int) -> list[tuple[Cursor, HistoryEntry]]:

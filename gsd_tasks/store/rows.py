@@ -64,7 +64,11 @@ def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
         ),
         claude=_claude_options(row["claude"]),
         on_lost=OnLost(row["on_lost"]),
+        max_tries=row["max_tries"],
+        max_recoveries=row["max_recoveries"],
         attempt=row["attempt"],
+        tries=row["tries"],
+        recoveries=row["recoveries"],
         seq=row["last_seq"],
         worker=row["worker"],
         slot=row["slot"],
@@ -99,6 +103,8 @@ def from_submission(request: Submission) -> dict[str, Any]:
         "run_at": request.run_at,
         "expires_at": request.expires_at,
         "on_lost": request.on_lost or default,
+        "max_tries": request.max_tries,
+        "max_recoveries": request.max_recoveries,
         **asdict(request.limits),
     }
 

@@ -99,7 +99,11 @@ sessions = Table(
     Column("idle_timeout_s", Double, nullable=False),
     Column("max_output_bytes", BigInteger, nullable=False),
     Column("on_lost", Text, nullable=False),
+    Column("max_tries", Integer, nullable=False, server_default="1"),
+    Column("max_recoveries", Integer, nullable=False, server_default="3"),
     Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("recoveries", Integer, nullable=False, server_default="0"),
     Column("last_seq", BigInteger, nullable=False, server_default="0"),
     Column("worker_id", Uuid),
     Column("slot", SmallInteger),
@@ -119,6 +123,7 @@ sessions = Table(
     CheckConstraint("priority BETWEEN 0 AND 9", "priority"),
     CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
     CheckConstraint("attempt >= 0 AND last_seq >= 0", "counts"),
+    CheckConstraint("tries >= 0 AND recoveries >= 0 AND max_tries > 0 AND max_recoveries >= 0", "budgets"),
     CheckConstraint("(kind = 'command') = (command IS NOT NULL) AND (kind = 'claude') = (prompt IS NOT NULL)", "what"),
     CheckConstraint("wanted IS NULL OR status = 'running'", "wanted_of_running"),
     CheckConstraint(f"(status IN ({FINAL_LIST})) = (ended_at IS NOT NULL)", "ended"),
@@ -232,4 +237,31 @@ workers = Table(
     CheckConstraint(_among("status", WorkerStatus), "status"),
     CheckConstraint("slots BETWEEN 1 AND 3", "slots"),
     postgresql_with={"fillfactor": 50},
+)
+
+# What a sweep of the reaper has taken from silent holders, all of it in the statement that took it. An event between
+# those of `session_history`, whose ids it shares; and what `GSD_ON_RECOVERY` has not been told yet (`told_at`).
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("xid", Xid8, nullable=False, server_default=func.pg_current_xact_id()),
+    Column("requeued", ARRAY(Uuid), nullable=False),
+    Column("failed", ARRAY(Uuid), nullable=False),
+    Column("cancelled", ARRAY(Uuid), nullable=False),
+    Column("paused", ARRAY(Uuid), nullable=False),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    Column("tells", Integer, nullable=False, server_default="0"),
+    Column("told_at", MOMENT),
+    Index("ix_recoveries_xid_id", "xid", "id"),
+    Index("ix_recoveries_untold", "id", postgresql_where=text("told_at IS NULL")),
+)
+
+# One row: which cluster this database is. Workers of two clusters may share a host and its state folder.
+cluster = Table(
+    "cluster",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
+    Column("single", Boolean, nullable=False, unique=True, server_default=text("true")),
+    CheckConstraint("single", "single"),
 )

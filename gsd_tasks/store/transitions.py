@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.session import Holder, OnLost, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
+from gsd_tasks.store import history
 from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.rows import from_submission, to_session
 from gsd_tasks.store.tables import NOW, attempts, interval, leases, session_history, sessions, workers
@@ -61,12 +62,12 @@ def enqueue(connection: Connection, session_id: SessionId, request: Submission, 
         .returning(sessions.c.id)
         .cte("born")
     )
-    history = insert(session_history).from_select(
+    note = insert(session_history).from_select(
         ["session_id", "to_status", "attempt", "reason"],
         select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
     )
     try:
-        written = connection.execute(history.returning(session_history.c.session_id)).scalar_one_or_none()
+        written = connection.execute(note.returning(session_history.c.session_id)).scalar_one_or_none()
     except IntegrityError as error:
         if request.parent_id is not None and isinstance(error.orig, ForeignKeyViolation):
             raise NoSuchSession(str(request.parent_id)) from error
@@ -116,7 +117,7 @@ def claim(
     )
     name = select(workers.c.name).where(workers.c.id == worker_id).scalar_subquery().label("worker")
     statement = select(*moved.c, name).add_cte(
-        held.cte("held"), begun.cte("begun"), _history(moved, locked).cte("history")
+        held.cte("held"), begun.cte("begun"), history.note(moved, locked).cte("history")
     )
     row = connection.execute(statement).mappings().one_or_none()
     if row is None:
@@ -264,8 +265,8 @@ def _end_idle(
         .returning(*sessions.c)
         .cte("moved")
     )
-    history = _history(moved, locked).returning(session_history.c.session_id)
-    return [SessionId(moved_id) for moved_id in connection.execute(history).scalars()]
+    note = history.note(moved, locked).returning(session_history.c.session_id)
+    return [SessionId(moved_id) for moved_id in connection.execute(note).scalars()]
 
 
 def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
@@ -294,25 +295,10 @@ def _left_running(connection: Connection, moved: CTE, before: CTE, how: Mapping[
         .returning(attempts.c.attempt)
     )
     freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
-    history = _history(moved, before)
-    statement = select(moved.c.status).add_cte(ended.cte("ended"), freed.cte("freed"), history.cte("history"))
+    note = history.note(moved, before)
+    statement = select(moved.c.status).add_cte(ended.cte("ended"), freed.cte("freed"), note.cte("history"))
     status = connection.execute(statement).scalar_one_or_none()
     return None if status is None else Status(status)
-
-
-def _history(moved: CTE, before: CTE) -> Any:
-    return insert(session_history).from_select(
-        ["session_id", "from_status", "to_status", "attempt", "worker_id", "reason", "detail"],
-        select(
-            moved.c.id,
-            before.c.status,
-            moved.c.status,
-            moved.c.attempt,
-            moved.c.worker_id,
-            moved.c.reason,
-            moved.c.detail,
-        ).join_from(moved, before, before.c.id == moved.c.id),
-    )
 
 
 __all__ = [

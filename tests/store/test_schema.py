@@ -33,6 +33,20 @@ def test_a_migrated_database_is_what_the_tables_say(database: Database) -> None:
         assert compare_metadata(context, metadata) == []
 
 
+def test_a_migrated_database_checks_what_the_tables_say(database: Database) -> None:
+    """What is not compared above: every CHECK, as Postgres itself writes it."""
+    with database.connection() as connection:
+        migrated = _checks(connection)
+        connection.execute(text("CREATE SCHEMA afresh"))
+        connection.execute(text("SET search_path = afresh"))
+        try:
+            metadata.create_all(connection)
+            assert _checks(connection) == migrated
+        finally:
+            connection.execute(text("RESET search_path"))
+    assert len(migrated) > 20
+
+
 def test_the_newest_migration_is_the_one_that_is_asked_for() -> None:
     assert schema._scripts().get_current_head() == schema.HEAD
 
@@ -100,6 +114,14 @@ def test_the_database_refuses_what_no_code_must_do(database: Database, change: s
         connection.execute(text(SESSION))
         with pytest.raises(IntegrityError):
             connection.execute(text(f"UPDATE sessions SET {change}"))
+
+
+def _checks(connection: Connection) -> set[tuple[str, str, str]]:
+    found = text(
+        "SELECT relname, conname, pg_get_constraintdef(pg_constraint.oid) FROM pg_constraint JOIN pg_class"
+        " ON pg_class.oid = conrelid WHERE contype = 'c' AND connamespace = current_schema()::regnamespace"
+    )
+    return {(row.relname, row.conname, row.pg_get_constraintdef) for row in connection.execute(found)}
 
 
 def _is_allowed(connection: Connection, before: Status, after: Status) -> bool:
