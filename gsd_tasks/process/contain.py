@@ -9,16 +9,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from gsd_tasks.process.shim import linux, tree
-from gsd_tasks.process.shim.protocol import LOCK_NAME, MARKER_VARIABLE, Containment, marker
+from gsd_tasks.process.shim.protocol import LOCK_NAME, MARKER_VARIABLE, Containment, ProcessLimit, marker
 
 __all__ = [
     "Containment",
     "HostContainment",
     "Marked",
+    "ProcessLimit",
     "inspect_host",
     "kill_shim",
     "marked_processes",
@@ -30,13 +32,19 @@ __all__ = [
 
 _ENTRY: Final = Path(__file__).parent / "shim" / "entry.py"
 _PROBE_TIMEOUT_S: Final = 10.0
+_INIT_ENDS_S: Final = 5.0
+_LOOK_S: Final = 0.01
 
 
 class HostContainment(NamedTuple):
-    """The strongest form that works here; `why_not` says what keeps the host from the one above it."""
+    """The strongest form that works here; `why_not` says what keeps the host from the one above it.
+
+    `process_limit` is what would bound the number of a session's processes.
+    """
 
     form: Containment
     why_not: str | None
+    process_limit: ProcessLimit = ProcessLimit.NONE
 
 
 class Marked(NamedTuple):
@@ -61,7 +69,7 @@ def inspect_host() -> HostContainment:
     except subprocess.TimeoutExpired:
         return HostContainment(Containment.SUBREAPER, "no PID namespace: not within ten seconds")
     if trial.returncode == 0:
-        return HostContainment(Containment.PID_NAMESPACE, None)
+        return HostContainment(Containment.PID_NAMESPACE, None, ProcessLimit(trial.stdout))
     return HostContainment(Containment.SUBREAPER, (trial.stdout or trial.stderr).strip())
 
 
@@ -88,13 +96,27 @@ def shim_is_alive(folder: Path) -> bool:
 def kill_shim(folder: Path) -> bool:
     """SIGKILL to the shim of this spool, for one that does not answer; whether there was one.
 
-    Its init ends the tree. `sweep_marker` afterwards makes sure.
+    Returns when its init has ended the tree, which `sweep_marker` afterwards makes sure of; after some seconds at the
+    latest, where a process is in an uninterruptible sleep.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         owner = json.loads((folder / LOCK_NAME).read_bytes())
         if owner["boot_id"] == linux.boot_id() and shim_is_alive(folder):
-            return tree.send(tree.Proc(owner["pid"], 0, owner["started"]), signal.SIGKILL)
+            shim = tree.Proc(owner["pid"], 0, owner["started"])
+            inits = [proc for proc in tree.descendants(shim.pid) if proc.parent == shim.pid]
+            if tree.send(shim, signal.SIGKILL):
+                _end_inits(inits)
+                return True
     return False
+
+
+def _end_inits(inits: list[tree.Proc]) -> None:
+    """A killed shim's init ends its tree by itself, unless whatever stopped the shim has stopped it too."""
+    for init in inits:
+        tree.send(init, signal.SIGCONT)
+    give_up_at = time.monotonic() + _INIT_ENDS_S
+    while any(tree.is_alive(init) for init in inits) and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_S)
 
 
 def sweep_marker(session_id: str, attempt: int, patience_s: float = 5.0) -> list[int]:

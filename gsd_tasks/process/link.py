@@ -61,8 +61,9 @@ class ShimLink:
     Every method raises ShimGone or ShimSilent. Safe for several threads.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, patience_s: float = TIMEOUT_S) -> None:
         self._folder = folder
+        self._patience_s = min(patience_s, TIMEOUT_S)
 
     def set_deadline(self, boot_s: float) -> None:
         """The child may work until CLOCK_BOOTTIME is `boot_s`; it is thawed if that lies ahead, frozen if not."""
@@ -83,8 +84,8 @@ class ShimLink:
         return ShimStatus(**{name: reply[name] for name in ShimStatus._fields})
 
     def _request(self, message: dict[str, Any]) -> dict[str, Any]:
-        until = time.monotonic() + TIMEOUT_S
-        with _connect(self._folder) as connection:
+        until = time.monotonic() + self._patience_s
+        with _connect(self._folder, self._patience_s) as connection:
             try:
                 connection.sendall(line(message))
                 reply = _receive_line(connection, until)
@@ -196,10 +197,10 @@ class News:
         self._gone = not shim_is_alive(self._folder)
 
 
-def _connect(folder: Path) -> socket.socket:
+def _connect(folder: Path, timeout_s: float = TIMEOUT_S) -> socket.socket:
     """A connection to the shim of `folder`. Raises ShimGone, ShimSilent."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(TIMEOUT_S)
+    connection.settimeout(timeout_s)
     try:
         within = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -61,6 +61,7 @@ def prepare(
         interrupt_first=session.kind is Kind.CLAUDE,
         containment=containment,
         deadline_boot_s=deadline_boot_s,
+        max_processes=settings.max_processes,
     )
 
 

@@ -39,6 +39,13 @@ class Running:
         self._reader = SpoolReader(folder)
         self._read = {Stream.STDOUT: b"", Stream.STDERR: b""}
 
+    @property
+    def init_pid(self) -> int:
+        """As it is numbered outside of its namespace."""
+        shim = self.launched.shim_pid
+        (init,) = [proc.pid for proc in tree.descendants(shim) if proc.parent == shim]
+        return init
+
     def finish(self) -> Finished:
         """Read until the shim has gone and all is read."""
         with News(self.folder) as news:

@@ -35,13 +35,6 @@ def start_escaping(bench: Bench, then: str) -> tuple[Running, str]:
     return running, f"sleep\0{seconds}"
 
 
-def init_of(running: Running) -> int:
-    (init,) = [
-        proc.pid for proc in tree.descendants(running.launched.shim_pid) if proc.parent == running.launched.shim_pid
-    ]
-    return init
-
-
 def test_what_hid_itself_dies_with_the_child(bench: Bench, tmp_path: Path) -> None:
     """Also when the child ended by itself, and nothing holds its pipes."""
     gate = tmp_path / "gate"
@@ -98,11 +91,62 @@ def test_a_killed_shim_takes_a_frozen_child_along(bench: Bench) -> None:
     eventually(lambda: not pids_of(hidden) and not tree.read_proc(running.launched.child_pid))
 
 
+@pytest.mark.parametrize("hung", [("shim",), ("shim", "init")], ids="+".join)
+def test_a_shim_that_hangs_can_be_killed_with_everything(bench: Bench, hung: tuple[str, ...]) -> None:
+    """Stopped, alone or together with its init: when the call returns, nothing is left."""
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    pids = {"init": running.init_pid, "shim": running.launched.shim_pid}
+    for name in hung:
+        os.kill(pids[name], signal.SIGSTOP)
+
+    assert kill_shim(running.folder)
+
+    assert pids_of(hidden) == []
+    assert not tree.read_proc(running.launched.child_pid)
+    assert not shim_is_alive(running.folder)
+    assert not kill_shim(running.folder)
+
+
+def test_a_shim_that_hangs_over_a_frozen_tree_can_be_killed_with_it(bench: Bench) -> None:
+    running, hidden = start_escaping(bench, "exec sleep 60")
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+
+    assert kill_shim(running.folder)
+
+    assert pids_of(hidden) == []
+    assert sweep_marker(running.folder.name.removesuffix("-1"), 1) == []
+
+
+def test_what_ignores_every_signal_that_it_can_is_ended_with_all_it_started(bench: Bench) -> None:
+    """Each in a session of its own: no group signal reaches them all."""
+    deaf = """
+import os, signal, sys, time
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+    signal.signal(number, signal.SIG_IGN)
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+os.write(1, b"x")
+time.sleep(60)
+"""
+    token = unique_seconds()
+    running = bench.start_python(deaf, token)
+    eventually(lambda: len(running.output()) == 8)
+
+    running.link.end("stopped")
+    record = running.finish().record
+
+    assert (record.exit_signal, record.ended_by) == (signal.SIGKILL, EndedBy.STOPPED)
+    assert pids_of(token) == []
+
+
 def test_a_killed_init_takes_everything_along_and_is_recorded(bench: Bench) -> None:
     """The shim lives to say so."""
     running, hidden = start_escaping(bench, "exec sleep 60")
 
-    os.kill(init_of(running), signal.SIGKILL)
+    os.kill(running.init_pid, signal.SIGKILL)
     finished = running.finish()
 
     assert pids_of(hidden) == []
@@ -113,7 +157,7 @@ def test_a_killed_init_takes_everything_along_and_is_recorded(bench: Bench) -> N
 def test_a_stopped_init_does_not_keep_the_child_alive(bench: Bench) -> None:
     """One that does not obey is killed after a while."""
     running, hidden = start_escaping(bench, "exec sleep 60")
-    os.kill(init_of(running), signal.SIGSTOP)
+    os.kill(running.init_pid, signal.SIGSTOP)
 
     running.link.end("lease_lost")
     record = running.finish().record
@@ -129,9 +173,9 @@ def test_when_shim_and_init_are_killed_the_marker_finds_what_is_left(weak_bench:
     running.wait_for_output(b"ready")
     eventually(lambda: pids_of(f"sleep\0{seconds}"))
     session_id = running.folder.name.removesuffix("-1")
-    os.kill(init_of(running), signal.SIGSTOP)
+    os.kill(running.init_pid, signal.SIGSTOP)
     os.kill(running.launched.shim_pid, signal.SIGSTOP)
-    for pid in (init_of(running), running.launched.shim_pid):
+    for pid in (running.init_pid, running.launched.shim_pid):
         os.kill(pid, signal.SIGKILL)
     running.launched.wait(5)
     assert pids_of(f"sleep\0{seconds}")
@@ -201,7 +245,7 @@ def test_in_a_namespace_the_child_sees_only_its_own_processes(strong_bench: Benc
 def test_shim_and_init_are_closed_to_other_processes_of_the_user(bench: Bench, who: str) -> None:
     """They hold the child's environment, secrets included."""
     running = bench.start("sleep", "60")
-    folder = Path(f"/proc/{running.launched.shim_pid if who == 'shim' else init_of(running)}")
+    folder = Path(f"/proc/{running.launched.shim_pid if who == 'shim' else running.init_pid}")
 
     for name in ("environ", "mem", "maps"):
         with pytest.raises(PermissionError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsd_tasks.process.shim.course import KILL_BOUND_S, LINGER_S, Course, Order
+from gsd_tasks.process.shim.course import KILL_BOUND_S, LINGER_S, WAKE_S, Course, Order
 from gsd_tasks.process.shim.protocol import Containment, LaunchSpec
 from gsd_tasks.process.spool.exits import EndedBy
 
@@ -105,33 +106,78 @@ def test_past_the_deadline_the_end_is_a_kill() -> None:
     assert orders(course, 1, boot_s=1000) == [Order.KILL]
 
 
-def test_a_new_deadline_thaws_before_the_end_begins() -> None:
-    """A stopped process would not hear a SIGTERM."""
+def test_init_is_woken_while_it_owes_a_freeze_and_then_killed_with_everything() -> None:
+    """It was stopped, or hangs, and its tree works past the deadline."""
     course = Course(SPEC, 0)
-    assert orders(course, 1, boot_s=1000) == [Order.FREEZE]
-    course.deadline_boot_s = 2000
-    course.end(EndedBy.STOPPED, 2)
+    assert orders(course, 1, boot_s=1000) == []
+    assert course.wait_s(1, 1000) == pytest.approx(WAKE_S)
+    assert orders(course, 1 + WAKE_S, boot_s=1000) == [Order.WAKE_INIT]
+    assert orders(course, 1 + 1.5 * WAKE_S, boot_s=1000) == []
+    assert orders(course, 1 + 2.1 * WAKE_S, boot_s=1000) == [Order.WAKE_INIT]
 
-    assert orders(course, 2, boot_s=1000) == [Order.THAW, Order.INTERRUPT]
+    assert orders(course, 1 + KILL_BOUND_S, boot_s=1001) == [Order.KILL_INIT]
+    assert course.ended_by is EndedBy.LEASE_LOST
+    assert course.wait_s(100, 1100) is None
 
 
-events = st.sampled_from(["output", "end", "lose", "exit", "extend", "expire", "pipes", "spool"])
+def test_init_has_a_while_to_thaw_too() -> None:
+    """Else a child would stand still for ever, with a lease that is renewed."""
+    course = Course(SPEC, 0)
+    course.froze(1)
+    assert orders(course, 2, boot_s=999) == []
+    assert orders(course, 3, boot_s=999) == [Order.WAKE_INIT]
+
+    assert orders(course, 2 + KILL_BOUND_S, boot_s=999) == [Order.KILL_INIT]
+
+
+def test_an_init_that_froze_while_the_shim_stood_still_is_in_no_debt() -> None:
+    """What it reported is heard before the time that has passed is counted."""
+    course = Course(SPEC, 0)
+    orders(course, 1, boot_s=1000)
+    course.froze(1.001)
+
+    assert orders(course, 100, boot_s=1099) == []
+    assert course.wait_s(100, 1099) == 1.001 + SPEC.freeze_bound_s - 100
+
+
+def test_a_frozen_tree_is_ended_at_its_bound() -> None:
+    course = Course(SPEC, 0)
+    course.froze(10)
+
+    assert orders(course, 10 + SPEC.freeze_bound_s - 1, boot_s=1000) == []
+    assert orders(course, 10 + SPEC.freeze_bound_s, boot_s=1000) == [Order.KILL]
+    assert course.ended_by is EndedBy.LEASE_LOST
+
+
+def test_no_limit_counts_what_was_frozen() -> None:
+    """By init's own times: they may be long ago when the shim hears of them."""
+    course = Course(SPEC, 0)
+    course.froze(10)
+    course.thawed(210)
+
+    assert orders(course, 230) == []
+    assert course.wait_s(230, 0) == 200 + SPEC.idle_timeout_s - 230
+
+
+events = st.sampled_from(["output", "end", "lose", "exit", "extend", "expire", "pipes", "spool", "hang"])
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 40), events), max_size=30))
-def test_whatever_happens_nothing_works_past_the_deadline_and_everything_ends(
-    happenings: list[tuple[float, str]],
-) -> None:
-    """After each look: expired means frozen or killed, and waiting long enough always brings the kill."""
-    course, now, still = Course(SPEC, 0), 0.0, False
+def test_whatever_happens_everything_ends_and_no_init_is_waited_for(happenings: list[tuple[float, str]]) -> None:
+    """Waiting long enough always brings the kill, with an init that obeys and with one that hangs from some time on."""
+    course, now, hangs = Course(SPEC, 0), 0.0, False
     killed = False
 
     def look() -> None:
-        nonlocal still, killed
+        nonlocal killed
+        expired = now >= course.deadline_boot_s
+        if not hangs and expired and not course.frozen:
+            course.froze(now)
+        if not hangs and course.frozen and not expired:
+            course.thawed(now)
         for order in orders(course, now, boot_s=now):
-            still = order is Order.FREEZE or (still and order is not Order.THAW)
-            killed = killed or order is Order.KILL
-        assert killed or still == (now >= course.deadline_boot_s)
+            assert not (expired and order in {Order.INTERRUPT, Order.TERMINATE})
+            killed = killed or order in {Order.KILL, Order.KILL_INIT}
 
     for passed, happening in happenings:
         now += passed
@@ -150,6 +196,8 @@ def test_whatever_happens_nothing_works_past_the_deadline_and_everything_ends(
                 course.deadline_boot_s = now
             case "pipes":
                 course.pipes_closed(now)
+            case "hang":
+                hangs = True
             case _:
                 course.spool_failed(now)
         look()

@@ -8,6 +8,8 @@ import struct
 import time
 from pathlib import Path
 
+from gsd_tasks.process.shim import tree
+from gsd_tasks.process.shim.course import WAKE_S
 from gsd_tasks.process.spool.exits import EndedBy
 from tests.process.bench import Bench, Running, eventually
 
@@ -181,3 +183,90 @@ def test_what_was_written_before_a_freeze_can_be_read_during_it(bench: Bench) ->
     assert running.output() == b"before\n"
     os.kill(running.launched.shim_pid, signal.SIGTERM)
     running.finish()
+
+
+def test_a_shim_that_stands_still_is_not_needed_for_the_freeze(bench: Bench, tmp_path: Path) -> None:
+    """Stopped, or stuck in a write to its disk: from the deadline on nothing works, and then all of it again."""
+    done = tmp_path / "work"
+    running = start_working(bench, done)
+    deadline = time.monotonic() + 0.5
+    running.link.set_deadline(boot_s(0.5))
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+
+    eventually(lambda: time.monotonic() > deadline + 1.5)
+    last = max(at for _, at in work(done))
+    os.kill(running.launched.shim_pid, signal.SIGCONT)
+    pass_time(0.3)
+
+    assert -0.1 < last - deadline < 0.5
+    assert workers_since(done, last) == 0
+    assert running.link.status().frozen
+
+    thawed_at = time.monotonic()
+    running.link.set_deadline(boot_s(60))
+    eventually(lambda: workers_since(done, thawed_at) == 2)
+
+
+def test_a_shim_that_never_goes_on_leaves_nothing_behind(bench: Bench, tmp_path: Path) -> None:
+    """Init waits for a later deadline as long as the shim would, and ends the tree. The shim can still say so."""
+    done = tmp_path / "work"
+    running = start_working(bench, done, freeze_bound_s=0.5)
+    pids = {pid for pid, _ in outside(running)}
+    running.link.set_deadline(boot_s(0.2))
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+
+    eventually(lambda: not any(tree.read_proc(pid) for pid in pids))
+    assert tree.read_proc(running.launched.shim_pid)
+    os.kill(running.launched.shim_pid, signal.SIGCONT)
+    record = running.finish().record
+
+    assert (record.exit_signal, record.ended_by) == (signal.SIGKILL, EndedBy.LEASE_LOST)
+
+
+def test_time_in_a_freeze_that_the_shim_slept_through_counts_for_no_timeout(bench: Bench) -> None:
+    running = bench.start("sh", "-c", "echo ready; sleep 0.2; echo done", timeout_s=1.2, idle_timeout_s=1.2)
+    running.wait_for_output(b"ready")
+    running.link.set_deadline(boot_s(0.05))
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+    pass_time(2)
+
+    os.kill(running.launched.shim_pid, signal.SIGCONT)
+    running.link.set_deadline(boot_s(60))
+    finished = running.finish()
+
+    assert finished.stdout == b"ready\ndone\n"
+    assert finished.record.ended_by is None
+
+
+def test_an_init_that_stands_still_is_no_way_past_the_deadline(bench: Bench, tmp_path: Path) -> None:
+    """The shim lets it go on within a moment; then it does what it owes."""
+    done = tmp_path / "work"
+    running = start_working(bench, done)
+    os.kill(running.init_pid, signal.SIGSTOP)
+    deadline = time.monotonic()
+    running.link.set_deadline(boot_s(0))
+
+    eventually(lambda: running.link.status().frozen)
+    assert workers_since(done, deadline + 5 * WAKE_S) == 0
+    running.link.set_deadline(boot_s(60))
+    eventually(lambda: workers_since(done, time.monotonic() - 0.1) == 2)
+
+
+def test_a_frozen_process_that_somebody_lets_go_on_is_stopped_again(bench: Bench, tmp_path: Path) -> None:
+    """By hand, or by a debugger. The child itself at once, another one within a second or so."""
+    done = tmp_path / "work"
+    running = start_working(bench, done)
+    running.link.set_deadline(0)
+    eventually(lambda: running.link.status().frozen)
+
+    for pid, _ in outside(running):
+        os.kill(pid, signal.SIGCONT)
+    continued_at = time.monotonic()
+    pass_time(2)
+
+    assert workers_since(done, continued_at + 1.5) == 0
+
+
+def outside(running: Running) -> list[tuple[int, int]]:
+    """What works below init, as (pid, parent), numbered as they are outside of its namespace."""
+    return [(proc.pid, proc.parent) for proc in tree.descendants(running.init_pid)]

@@ -4,8 +4,9 @@ It runs the same code as the shim, forked from it and not executed anew, and doe
 in a PID namespace `kill(-1)` reaches every process at one instant, and with process 1 the kernel ends all others.
 Without a namespace it finds its descendants in /proc instead.
 
-It obeys single bytes on a pipe (`Command`), and reports in packets of a few words. The pipe's end is the shim's death:
-then everything dies, whichever way the shim went.
+It obeys orders on a pipe (`Command`), and reports in packets of a few words. The pipe's end is the shim's death: then
+everything dies, whichever way the shim went. A shim that merely stands still, stopped or stuck on its disk, is not
+needed for promise 3: init knows the deadline, and freezes, thaws and in the end abandons the tree by itself.
 """
 
 from __future__ import annotations
@@ -15,22 +16,40 @@ import os
 import select
 import signal
 import socket
+import struct
+import time
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
-from gsd_tasks.process.shim import child, tree
+from gsd_tasks.process.shim import child, linux, tree
 from gsd_tasks.process.shim.child import Program
 from gsd_tasks.process.shim.protocol import Containment
 
+# While frozen, everything is stopped again this often: somebody may have let a process of it go on, by hand. Where that
+# takes long (a walk through /proc on a crowded host), less often: it may have this share of a processor.
+_FREEZE_AGAIN_S: Final = 1.0
+_SHARE: Final = 0.02
+_ORDER: Final = struct.Struct("<cd")
+
 
 class Command(Enum):
-    """What init is told. FREEZE stops all processes, THAW continues them; KILL ends all of them, init too."""
+    """What init is told. DEADLINE brings a moment of CLOCK_BOOTTIME; KILL ends all processes, init too."""
 
-    FREEZE = b"f"
-    THAW = b"t"
+    DEADLINE = b"d"
     INTERRUPT = b"i"
     TERMINATE = b"e"
     KILL = b"k"
+
+    def encode(self, boot_s: float = 0.0) -> bytes:
+        """As it goes through the pipe: of one length, and in one piece."""
+        return _ORDER.pack(self.value, boot_s)
+
+
+class Term(NamedTuple):
+    """How long the tree may work: until the deadline. Frozen, it waits for a later one for `freeze_bound_s`."""
+
+    deadline_boot_s: float
+    freeze_bound_s: float
 
 
 _GROUP_SIGNALS: Final = {Command.INTERRUPT: signal.SIGINT, Command.TERMINATE: signal.SIGTERM}
@@ -44,8 +63,10 @@ class Init:
         self._reports = reports
         self._whole = containment is Containment.PID_NAMESPACE
         self._child = 0
+        self._frozen_at: float | None = None
+        self._rest_s = _FREEZE_AGAIN_S
 
-    def live(self, program: Program) -> NoReturn:
+    def live(self, program: Program, term: Term) -> NoReturn:
         awake = self._wake_on_child_death()
         try:
             self._child = child.spawn(program, lambda: self.report("child"))
@@ -55,17 +76,21 @@ class Init:
         for fd in program.stdio:  # the pipes end with the child, not with us
             os.close(fd)
         self.report("started")
+        timer = linux.boot_timer()
+        linux.set_boot_timer(timer, term.deadline_boot_s)
         poller = select.poll()
-        poller.register(self._commands, select.POLLIN)
-        poller.register(awake, select.POLLIN)
-        self._reap()
+        for fd in (self._commands, awake, timer):
+            poller.register(fd, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
-            if awake in ready:
-                os.read(awake, 4096)
             self._reap()
+            self._keep(term)
+            ready = {fd for fd, _ in poller.poll(self._patience_ms(term))}
+            for fd in ready - {self._commands}:
+                os.read(fd, 4096)
             if self._commands in ready:
-                self._obey(os.read(self._commands, 1))
+                # One at a time: what the next one is for may be running only since this one.
+                term = self._obey(os.read(self._commands, _ORDER.size), term)
+                linux.set_boot_timer(timer, term.deadline_boot_s)
 
     def report(self, words: str) -> None:
         with contextlib.suppress(OSError):  # the shim is gone: the pipe says so too
@@ -80,19 +105,46 @@ class Init:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         return awake
 
-    def _obey(self, byte: bytes) -> None:
-        match Command(byte) if byte else Command.KILL:
-            case Command.FREEZE:
-                self._stop_everything()
-                self.report("frozen")
-            case Command.THAW:
+    def _keep(self, term: Term) -> None:
+        """Past the deadline nothing runs, before it everything does; for the limits, the shim is told since when.
+
+        The bound is on CLOCK_MONOTONIC: a machine that slept past all deadlines leaves its worker time to come back.
+        """
+        now = time.monotonic()
+        if linux.boot_s() < term.deadline_boot_s:
+            if self._frozen_at is not None:
                 self._continue_everything()
-                self.report("thawed")
+                self._frozen_at = None
+                self.report(f"thawed {time.monotonic()}")
+        elif self._frozen_at is None:
+            self._stop_everything()
+            self._frozen_at = now
+            self.report(f"frozen {now}")
+        elif now < self._frozen_at + term.freeze_bound_s:
+            self._stop_everything()
+        else:
+            self.report("abandoned")
+            self._end()
+
+    def _patience_ms(self, term: Term) -> float | None:
+        if self._frozen_at is None:
+            return None
+        return 1000 * min(self._rest_s, max(0.0, self._frozen_at + term.freeze_bound_s - time.monotonic()))
+
+    def _obey(self, order: bytes, term: Term) -> Term:
+        value, boot_s = _ORDER.unpack(order) if order else (Command.KILL.value, 0.0)
+        match Command(value):
+            case Command.DEADLINE:
+                return term._replace(deadline_boot_s=boot_s)
             case Command.KILL:
-                self._kill_everything()
-                os._exit(0)
+                self._end()
             case command:
                 self._signal_group(_GROUP_SIGNALS[command])
+        return term
+
+    def _end(self) -> NoReturn:
+        self._kill_everything()
+        os._exit(0)
 
     def _signal_group(self, signum: int) -> None:
         # Once the child is reaped its number may be another's.
@@ -101,10 +153,12 @@ class Init:
                 os.killpg(self._child, signum)
 
     def _stop_everything(self) -> None:
+        began = time.monotonic()
         if self._whole:
             _signal_all(signal.SIGSTOP)
         else:
             tree.stop_brood(self._reap)
+        self._rest_s = max(_FREEZE_AGAIN_S, (time.monotonic() - began) / _SHARE)
 
     def _continue_everything(self) -> None:
         if self._whole:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import time
 from pathlib import Path
 from typing import Final
@@ -70,6 +71,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def kernel_version() -> tuple[int, int]:
+    """Of the running kernel; (0, 0) if its name tells none."""
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(version[1]), int(version[2])) if version else (0, 0)
+
+
 def make_undumpable() -> None:
     """From now on no other process of this user can read our memory or environment, nor trace us."""
     _prctl(_PR_SET_DUMPABLE, 0)
@@ -90,16 +97,18 @@ def set_parent_death_signal(signum: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signum)
 
 
-def enter_pid_namespace() -> None:
+def enter_pid_namespace() -> bool:
     """The next fork is process 1 of a new PID namespace; mounts made from here on are seen by nobody else.
 
     An ordinary user needs a user namespace for it, where it is itself and nobody else. Set-user-ID programs (sudo) gain
-    nothing in there.
+    nothing in there. Whether one was made is returned.
     """
     try:
         _checked(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS))
     except PermissionError:
         _enter_user_namespace()
+        return True
+    return False
 
 
 def capabilities() -> Capabilities:

@@ -23,8 +23,6 @@ from gsd_tasks.process.shim.start import InitHandle, Report
 from gsd_tasks.process.spool.exits import EndedBy
 
 _COMMANDS: Final = {
-    Order.FREEZE: Command.FREEZE,
-    Order.THAW: Command.THAW,
     Order.INTERRUPT: Command.INTERRUPT,
     Order.TERMINATE: Command.TERMINATE,
     Order.KILL: Command.KILL,
@@ -49,8 +47,8 @@ class Loop:
         self.intake = intake
         self._init = init
         self._init_gone = False
+        self._init_silent = False
         self._child_pid = child_pid
-        self._frozen = False
         self._timer = linux.boot_timer()
         self._selector = selectors.DefaultSelector()
         self._control: ControlServer
@@ -89,6 +87,8 @@ class Loop:
         self._selector.register(fd, selectors.EVENT_READ, do)
 
     def _follow_course(self) -> None:
+        # Where we have stood still ourselves, init has gone on: what it did counts before the time that has passed.
+        self._hear_init()
         now = time.monotonic()
         if not self._outputs:
             self.course.pipes_closed(now)
@@ -97,10 +97,13 @@ class Loop:
         elif self.intake.full:
             self.course.end(EndedBy.OUTPUT_LIMIT, now)
         while order := self.course.next_order(now, linux.boot_s()):
-            if order is Order.KILL_INIT:
-                self._init.kill()
-            else:
-                self._init.order(_COMMANDS[order])
+            match order:
+                case Order.KILL_INIT:
+                    self._init.kill()
+                case Order.WAKE_INIT:
+                    self._init.wake()
+                case command:
+                    self._init.order(_COMMANDS[command])
 
     def _take(self, fd: int) -> None:
         size = self.intake.take(fd, self._outputs[fd])
@@ -119,10 +122,13 @@ class Loop:
         os.close(fd)
 
     def _hear_init(self) -> None:
+        """All that it has reported by now."""
         with contextlib.suppress(BlockingIOError):
             while report := self._init.receive():
                 self._heed(report)
-            self._selector.unregister(self._init.reports)
+            if not self._init_silent:
+                self._init_silent = True
+                self._selector.unregister(self._init.reports)
 
     def _heed(self, report: Report) -> None:
         match report.words:
@@ -130,8 +136,12 @@ class Loop:
                 self.status, self.peak_rss_bytes = int(status), 1024 * int(peak_kib)
                 self.course.child_exited(time.monotonic())
                 self._control.tell_news()
-            case ["frozen" | "thawed" as state]:
-                self._frozen = state == "frozen"
+            case ["frozen", since]:
+                self.course.froze(float(since))
+            case ["thawed", since]:
+                self.course.thawed(float(since))
+            case ["abandoned"]:
+                self.course.end(EndedBy.LEASE_LOST, time.monotonic())
             case _:
                 raise ValueError(f"unknown report: {report.words}")
 
@@ -142,9 +152,7 @@ class Loop:
         self._init_gone = True
 
     def _bury(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while report := self._init.receive():
-                self._heed(report)
+        self._hear_init()
         tree.kill_brood(self._reap)
 
     def _reap(self) -> bool:
@@ -173,6 +181,7 @@ class Loop:
             case {"do": "deadline", "boot_s": float() | int() as boot_s} if math.isfinite(boot_s):
                 self.course.deadline_boot_s = boot_s
                 linux.set_boot_timer(self._timer, boot_s)
+                self._init.order(Command.DEADLINE, boot_s)
                 return {}
             case {"do": "end", "why": why} if why in _ASKED_FOR:
                 self.course.end(EndedBy(why), time.monotonic())
@@ -188,7 +197,7 @@ class Loop:
     def _describe(self) -> dict[str, Any]:
         return {
             "child_pid": self._child_pid,
-            "frozen": self._frozen,
+            "frozen": self.course.frozen,
             "ended": self.status is not None,
             "ended_by": self.course.ended_by,
             "deadline_boot_s": self.course.deadline_boot_s,

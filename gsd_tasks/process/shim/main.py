@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gsd_tasks.process.shim import control, linux
 from gsd_tasks.process.shim.child import Program
@@ -25,6 +25,7 @@ from gsd_tasks.process.spool.exits import EndedBy, ExitFile, ExitRecord
 from gsd_tasks.process.spool.writer import SpoolWriter
 
 _HERE = Path()
+_PROBED_PROCESSES: Final = 4096
 
 
 def main(arguments: list[str]) -> int:
@@ -44,13 +45,17 @@ def main(arguments: list[str]) -> int:
 
 
 def probe() -> int:
-    """0 if this host lets this user hold a tree in a PID namespace; else the reason on standard output, and 1."""
+    """0 if this host lets this user hold a tree in a PID namespace; else 1.
+
+    On standard output: what bounds processes in there, or the reason.
+    """
     linux.make_undumpable()
     try:
-        start_init(Containment.PID_NAMESPACE, lambda _: None)
+        init = start_init(Containment.PID_NAMESPACE, _PROBED_PROCESSES, lambda _: None)
     except NotStarted as refusal:
         os.write(1, f"no PID namespace: {os.strerror(refusal.code)}".encode())
         return 1
+    os.write(1, init.process_limit.encode())
     return 0
 
 
@@ -109,7 +114,7 @@ def _run(spec: LaunchSpec, umask: int, reply_to: int) -> None:
         return
     program = Program(spec.argv, spec.child_env(), spec.cwd, umask, pipes.theirs)
     try:
-        init, child_pid = start_child(spec.containment, program)
+        init, child_pid = start_child(spec, program)
     except NotStarted as refusal:
         exit_file.write(_not_started(refusal, started_at_ns))
         _reply(reply_to, {"failed": refusal.stage, "errno": refusal.code, "problem": os.strerror(refusal.code)})

@@ -38,8 +38,21 @@ class Containment(StrEnum):
     SUBREAPER = "subreaper"
 
 
+class ProcessLimit(StrEnum):
+    """What bounds a session's processes.
+
+    NPROC: RLIMIT_NPROC in the user namespace's count; PID_MAX: the PID namespace's own; NONE: nothing of ours.
+    """
+
+    NPROC = "rlimit_nproc"
+    PID_MAX = "pid_max"
+    NONE = "none"
+
+
 class LaunchSpec(NamedTuple):
     """What to run, and its bounds. Times are seconds; `deadline_boot_s` is a moment of CLOCK_BOOTTIME.
+
+    `max_processes` is kept as the host can (`ProcessLimit`); 0 is no bound.
 
     `env` is the child's whole environment but for the three variables that the shim adds. `stdin` None is /dev/null.
     Its repr shows no environment, arguments or input: they hold secrets.
@@ -59,6 +72,7 @@ class LaunchSpec(NamedTuple):
     interrupt_first: bool
     containment: Containment
     deadline_boot_s: float
+    max_processes: int = 0
 
     def __repr__(self) -> str:
         return f"<LaunchSpec {self.session_id}:{self.attempt} {self.containment}>"
@@ -85,7 +99,7 @@ class LaunchSpec(NamedTuple):
         fields["argv"] = tuple(fields["argv"])
         fields["stdin"] = None if fields["stdin"] is None else base64.b64decode(fields["stdin"])
         fields["containment"] = Containment(fields["containment"])
-        return cls(**{name: fields[name] for name in cls._fields})
+        return cls(**{name: fields[name] for name in cls._fields if name in fields})
 
 
 def marker(session_id: str, attempt: int) -> str:

@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 from gsd_tasks.process.shim import linux
 from gsd_tasks.process.shim.child import Program
-from gsd_tasks.process.shim.init import Command, Init
-from gsd_tasks.process.shim.protocol import Containment
+from gsd_tasks.process.shim.crowd import bound_processes
+from gsd_tasks.process.shim.init import Command, Init, Term
+from gsd_tasks.process.shim.protocol import Containment, LaunchSpec, ProcessLimit
 
 _GO: Final = b"g"
 _PACKET_BYTES: Final = 256
@@ -42,32 +43,43 @@ class Report(NamedTuple):
 class InitHandle:
     """A running init. It and everything in its world die when this process does, or on `kill`."""
 
-    def __init__(self, pid: int, commands: int, reports: socket.socket) -> None:
+    def __init__(self, pid: int, commands: int, reports: socket.socket, process_limit: ProcessLimit) -> None:
         self.pid = pid
         self.pidfd = linux.pidfd_open(pid)
         self.reports = reports
+        self.process_limit = process_limit
         self._commands = commands
+        os.set_blocking(commands, False)
 
-    def order(self, command: Command) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it is dead: its pidfd says so
-            os.write(self._commands, command.value)
+    def order(self, command: Command, boot_s: float = 0.0) -> None:
+        # Broken: it is dead, as its pidfd says. Full: it has not obeyed for hours, and the course sees to that.
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._commands, command.encode(boot_s))
+
+    def wake(self) -> None:
+        """Let it go on, if somebody has stopped it."""
+        self._send(signal.SIGCONT)
 
     def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            linux.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            linux.pidfd_send_signal(self.pidfd, number)
 
     def receive(self) -> Report | None:
         """The next report; None when there is none left and no one to send any. BlockingIOError if that can change."""
         return _receive(self.reports)
 
 
-def start_child(containment: Containment, program: Program) -> tuple[InitHandle, int]:
-    """Run `program` below a new init; returns that and the child's pid.
+def start_child(spec: LaunchSpec, program: Program) -> tuple[InitHandle, int]:
+    """Run `program` below a new init, within the bounds of `spec`; returns that and the child's pid.
 
     Raises:
         NotStarted: the system refused. Nothing runs.
     """
-    init = start_init(containment, lambda init: init.live(program), keep=program.stdio)
+    term = Term(spec.deadline_boot_s, spec.freeze_bound_s)
+    init = start_init(spec.containment, spec.max_processes, lambda init: init.live(program, term), keep=program.stdio)
     child_pid = 0
     while report := init.receive():
         if report.words[0] == "child":
@@ -81,7 +93,9 @@ def start_child(containment: Containment, program: Program) -> tuple[InitHandle,
     raise _failure(report)
 
 
-def start_init(containment: Containment, live: Callable[[Init], object], keep: Collection[int] = ()) -> InitHandle:
+def start_init(
+    containment: Containment, max_processes: int, live: Callable[[Init], object], keep: Collection[int] = ()
+) -> InitHandle:
     """Fork an init that does `live` and ends. It has no descriptors of ours but 0 to 2 and `keep`.
 
     Raises:
@@ -93,13 +107,16 @@ def start_init(containment: Containment, live: Callable[[Init], object], keep: C
     reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     powers = linux.capabilities()
 
-    def begin() -> None:
+    def begin(*, own_users: bool = False) -> None:
         _close_all_but({0, 1, 2, commands, reporting.fileno(), *keep})
         _settle(containment, commands)
+        limit = ProcessLimit.NONE
+        if containment is Containment.PID_NAMESPACE:
+            limit = bound_processes(max_processes, own_users=own_users)
         # A user namespace makes its maker almighty in there: the child would start in folders closed to its user.
         linux.set_capabilities(powers)
         init = Init(commands, reporting, containment)
-        init.report("ready")
+        init.report(f"ready {limit}")
         live(init)
 
     if containment is Containment.PID_NAMESPACE:
@@ -114,13 +131,13 @@ def start_init(containment: Containment, live: Callable[[Init], object], keep: C
     report = _receive(reports)
     if report is None or report.words[0] != "ready":
         raise _failure(report)
-    return InitHandle(report.pid, orders, reports)
+    return InitHandle(report.pid, orders, reports, ProcessLimit(report.words[1]))
 
 
-def _enter_and_fork(begin: Callable[[], object], reporting: socket.socket) -> None:
+def _enter_and_fork(begin: Callable[..., object], reporting: socket.socket) -> None:
     """An intermediate process, so that the shim itself stays outside: it must know the host's users and processes."""
-    linux.enter_pid_namespace()
-    _fork(begin, reporting)
+    own_users = linux.enter_pid_namespace()
+    _fork(lambda: begin(own_users=own_users), reporting)
 
 
 def _fork(do: Callable[[], object], reporting: socket.socket) -> int:

@@ -113,7 +113,7 @@ def kill_all(find: Find, reap: Callable[[], object], patience_s: float) -> list[
     def find_known() -> list[Proc]:
         # With its ancestor dead, one that we found before is not found again: remember it until it is gone too.
         known.update({(proc.pid, proc.started): proc for proc in find()})
-        return [proc for proc in known.values() if _is_alive(proc)]
+        return [proc for proc in known.values() if is_alive(proc)]
 
     give_up_at = time.monotonic() + patience_s
     pause_s = _SHORTEST_PAUSE_S
@@ -132,12 +132,18 @@ def send(proc: Proc, signum: int) -> bool:
         pidfd = linux.pidfd_open(proc.pid)
         try:
             # The descriptor holds whoever has the pid now; if that one began when ours did, it is ours.
-            if _is_alive(proc):
+            if is_alive(proc):
                 linux.pidfd_send_signal(pidfd, signum)
                 return True
         finally:
             os.close(pidfd)
     return False
+
+
+def is_alive(proc: Proc) -> bool:
+    """Whether it still runs, or is stopped; a zombie does not live."""
+    now = read_proc(proc.pid)
+    return now is not None and now.started == proc.started
 
 
 def _stop_all(find: Find) -> list[Proc]:
@@ -190,11 +196,6 @@ def _signal_child(child: Proc, signum: int) -> bool:
     except PermissionError:
         return False
     return True
-
-
-def _is_alive(proc: Proc) -> bool:
-    now = read_proc(proc.pid)
-    return now is not None and now.started == proc.started
 
 
 def all_pids() -> Iterator[int]:
