@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from celery import signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 
+from gsd_tasks.celery_adoption import Adopt
+from gsd_tasks.celery_app import app
+from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
 from gsd_tasks.domain.session import SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CANNOT_START: Final = 125
+#: Pools that run tasks in the process itself.
+ONE_PROCESS: Final = ("solo", "thread", "threads")
 #: How long a starting worker waits for a database that starts at the same time.
 PATIENCE_S: Final = 30.0
 
@@ -43,6 +48,10 @@ def node() -> Node:
             "this process is no session worker: start one with `celery -A gsd_tasks.celery_app worker`"
         )
     return _Process.node
+
+
+app.steps["worker"].add(Adopt)
+Adopt.find_node = staticmethod(lambda: _Process.node)
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -66,7 +75,8 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
     configure_logs(settings())
     queues = _queues(options)
     if settings().maintenance_queue in queues:
-        _check_maintenance(queues)
+        _check_maintenance(options, queues)
+        maintenance().start()
         return
     _Process.node = _join(name, _check_sessions(options), queues)
 
@@ -85,10 +95,14 @@ def _logging(**_: object) -> None:
 
 
 @signals.worker_shutting_down.connect(weak=False)
-def _let_go(**_: object) -> None:
-    """SIGTERM: claim nothing more, and hand back what runs; Celery waits for the slots."""
+def _let_go(sig: str = "", **_: object) -> None:
+    """Claim nothing more, and let go of what runs; Celery waits for the slots.
+
+    SIGTERM is a supervisor's: the next worker is about to come, and goes on with what runs. SIGINT is a person's, or
+    that of an `up` which ends: nothing is to go on.
+    """
     if _Process.node is not None:
-        _Process.node.stop_claiming()
+        _Process.node.stop_claiming(finish=sig == "SIGINT")
 
 
 @signals.worker_shutdown.connect(weak=False)
@@ -146,9 +160,12 @@ def _check_sessions(options: Mapping[str, Any]) -> int:
     return slots
 
 
-def _check_maintenance(queues: tuple[str, ...]) -> None:
+def _check_maintenance(options: Mapping[str, Any], queues: tuple[str, ...]) -> None:
     if len(queues) > 1:
         _refuse(f"-Q {','.join(queues)}: the maintenance queue needs a process of its own")
+    pool = options.get("pool")
+    if pool is not None and _pool_name(pool) not in ONE_PROCESS:
+        _refuse(f"-P {_pool_name(pool)}: maintenance is one process, which remembers what it has seen; use -P solo")
 
 
 def _pool_name(pool: object) -> str:

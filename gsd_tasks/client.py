@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import (
+    DEFAULT_MAX_RECOVERIES,
+    DEFAULT_MAX_TRIES,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     ClaudeOptions,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 LIMITS: Final = Limits()
 CLAUDE: Final = ClaudeOptions()
-#: A worker that has said nothing for so many heartbeats counts as stopped.
+#: A worker that has said nothing for so many heartbeats counts as gone.
 MISSED_HEARTBEATS: Final = 4
 
 __all__ = ["Client", "Event"]
@@ -118,12 +120,17 @@ class Client:
         allowed_tools: Sequence[str] = (),
         permission_mode: str = CLAUDE.permission_mode,
         on_lost: str | None = None,
+        max_tries: int = DEFAULT_MAX_TRIES,
+        max_recoveries: int = DEFAULT_MAX_RECOVERIES,
     ) -> Session:
         """Submit a Claude session (`prompt`) or a command; returns when it is written, not when it runs.
 
         It runs in `working_dir` (default: this process's), at the earliest at `run_at`, and fails if it has not begun
         by `expires_at`. `priority` 0 runs first, 9 last. With a `key`, submitting the same again gives the session
         that there is. `on_lost` is `requeue` or `fail`; the default is `requeue` for Claude and `fail` for a command.
+
+        What fails is run again, after a rest, until `max_tries` have failed, unless a limit ended it or it could not
+        begin. What loses its worker is run again at most `max_recoveries` times, if `on_lost` allows it at all.
 
         Raises:
             InvalidValue, KeyReused: nothing was written.
@@ -150,13 +157,13 @@ class Client:
                 permission_mode=_choice("permission_mode", PermissionMode, permission_mode),
             ),
             on_lost=None if on_lost is None else _choice("on_lost", OnLost, on_lost),
+            max_tries=max_tries,
+            max_recoveries=max_recoveries,
             key=key,
             context=dict(context or {}),
         )
         self._check_schema()
-        session = submit(self._database, self._publisher(), request)
-        self._ring(session.id)
-        return session
+        return self._rung(submit(self._database, self._publisher(), request))
 
     def get(self, session_id: str | UUID) -> Session:
         """The session as it is now."""
@@ -190,9 +197,36 @@ class Client:
 
     def cancel(self, session_id: str | UUID) -> Session:
         """Cancel it. A running one comes back as running still: its child is ended first. An ended one stays so."""
-        session = control.cancel(self._database, session_id)
-        ring_once(self._redis_url, (WANTED, str(session.id)), (session_channel(session.id), ""), (HISTORY, ""))
-        return session
+        return self._rung(control.cancel(self._database, session_id))
+
+    def pause(self, session_id: str | UUID) -> Session:
+        """Pause it. A running Claude session comes back as running still: its child is ended first.
+
+        Pausing what is paused changes nothing. When it is resumed, it begins its conversation anew: transcripts are
+        not kept yet.
+
+        Raises:
+            NotAllowed: it has ended, is being cancelled, waits for an answer, or is a command that runs.
+        """
+        return self._rung(control.pause(self._database, session_id))
+
+    def resume(self, session_id: str | UUID) -> Session:
+        """Queue a paused session again; take a pause back that is not carried out yet. Else it stays as it is.
+
+        Raises:
+            NotAllowed: it has ended, or waits for an answer.
+        """
+        self._check_schema()
+        return self._rung(control.resume(self._database, self._publisher(), session_id))
+
+    def retry(self, session_id: str | UUID) -> Session:
+        """Queue a session that failed or was cancelled, with all of its tries and recoveries before it again.
+
+        Raises:
+            NotAllowed: it has completed, or has not ended.
+        """
+        self._check_schema()
+        return self._rung(control.retry(self._database, self._publisher(), session_id))
 
     def delete(self, session_id: str | UUID) -> None:
         """Remove an ended session with all that belongs to it. Raises `NotAllowed` for one that has not ended."""
@@ -260,6 +294,8 @@ class Client:
     def on(self, name: str) -> Callable[[Callable[[Event], object]], Callable[[Event], object]]:
         """Have a function called by `listen` for `session:started`, `output`, `completed`, `failed`, `cancelled`, ...
 
+        `recovery:complete` says what a reaper took from silent workers: its event has a `recovery`, and no session.
+
         Raises:
             InvalidValue: there is no event of that name.
         """
@@ -289,8 +325,11 @@ class Client:
             self._publish = make_publish(self._redis_url)
         return self._publish
 
-    def _ring(self, session_id: SessionId) -> None:
-        ring_once(self._redis_url, (session_channel(session_id), ""), (HISTORY, ""))
+    def _rung(self, session: Session) -> Session:
+        """Whoever follows, listens or holds it looks now."""
+        wanted = ((WANTED, str(session.id)),) if session.status is Status.RUNNING else ()
+        ring_once(self._redis_url, *wanted, (session_channel(session.id), ""), (HISTORY, ""))
+        return session
 
     def _check_schema(self) -> None:
         if not self._schema_is_known:

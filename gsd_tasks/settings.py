@@ -7,6 +7,7 @@ this user (`local.state_dir`).
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,9 +17,22 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.policy import Backoff
 from gsd_tasks.domain.session import DEFAULT_QUEUE
 
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Drain(StrEnum):
+    """How a worker that is told to stop lets go of its sessions.
+
+    HANDOVER leaves them running for the next worker of this host; FINISH lets them end within a bound, and hands back
+    the rest; AUTO hands over where a shim outlives its worker's stop.
+    """
+
+    AUTO = "auto"
+    HANDOVER = "handover"
+    FINISH = "finish"
 
 
 def default_state_dir() -> Path:
@@ -55,11 +69,24 @@ class Settings(BaseSettings):
     freeze_bound_s: float = Field(
         600, gt=0, description="how long a frozen child waits for its lease before it is ended"
     )
+    max_processes: int = Field(
+        4096, ge=0, description="how many processes a session may have at a time, where the host allows it; 0: any"
+    )
     grace_s: float = Field(5, ge=0, description="between interrupt, TERM and KILL of a child that is to end")
-    drain_s: float = Field(0, ge=0, description="how long a stopping worker lets its sessions finish")
+    drain: Drain = Field(
+        Drain.AUTO,
+        description="what a worker that is told to stop (SIGTERM) does with its sessions: handover, finish, or auto",
+    )
+    drain_s: float = Field(0, ge=0, description="how long a worker that finishes lets its sessions go on")
     republish_s: float = Field(
         10, gt=0, description="how often lost messages are looked for, and due sessions published"
     )
+    retry_base_s: float = Field(5, ge=0, description="how long a session rests after its first failed try, doubling")
+    retry_cap_s: float = Field(600, ge=0, description="the longest that such a rest becomes")
+    on_recovery: str | None = Field(
+        None, description="a command that is run for each recovery, with the event as JSON on its standard input"
+    )
+    on_recovery_timeout_s: float = Field(30, gt=0, description="how long it may take; then it is killed")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_json: bool = Field(False, description="one JSON object a line instead of text")
 
@@ -85,6 +112,11 @@ class Settings(BaseSettings):
                 f"GSD_HEARTBEAT_S ({self.heartbeat_s:g}) must be at most half of GSD_LEASE_S ({self.lease_s:g})"
             )
         return self
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long what failed rests before its next try."""
+        return Backoff(base_s=self.retry_base_s, cap_s=self.retry_cap_s)
 
     @property
     def spool_dir(self) -> Path:

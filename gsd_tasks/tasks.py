@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from celery import Task
 from celery.exceptions import Ignore, Retry
 
-from gsd_tasks.celery_app import RUN_SESSION, SWEEP, app, make_publish
+from gsd_tasks.celery_app import RUN_SESSION, SWEEP, app
+from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.celery_worker import node
 from gsd_tasks.domain.errors import UsageError
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import Status
-from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service.attempt import Settled
 from gsd_tasks.service.attempt import run_session as attempt_session
-from gsd_tasks.service.messages import QueuedMessages
-from gsd_tasks.service.reap import Reaper
-from gsd_tasks.service.republish import republish
-from gsd_tasks.settings import settings
-from gsd_tasks.store import Database
-from gsd_tasks.telemetry import get_log
 
 
 class SessionFailed(Exception):
@@ -51,22 +44,7 @@ def run_session(self: SessionTask, session_id: str) -> str:
 @app.task(name=SWEEP)
 def sweep() -> int:
     """Recover what silent workers held, end what has expired, send what messages are missing: how many."""
-    addresses = resolve_addresses(settings())
-    database = Database(addresses.database_url, connections=1)
-    try:
-        _reaper().sweep(database)
-        swept = republish(database, QueuedMessages(addresses.redis_url), make_publish(addresses.redis_url))
-    finally:
-        database.close()
-    if swept.published or swept.expired:
-        get_log("sweep").info("swept", published=swept.published, expired=len(swept.expired))
-    return swept.published
-
-
-@cache
-def _reaper() -> Reaper:
-    """One for the life of the process: what it knows is what it has seen from sweep to sweep."""
-    return Reaper(lease_s=settings().lease_s)
+    return maintenance().tick().published
 
 
 def _shown(task: SessionTask, settled: Settled) -> str:
@@ -75,7 +53,7 @@ def _shown(task: SessionTask, settled: Settled) -> str:
     match verdict.status:
         case Status.FAILED:
             raise SessionFailed(said)
-        case Status.QUEUED:
+        case Status.QUEUED | Status.PAUSED:
             raise Retry(said)
         case Status.CANCELLED:
             task.send_event("task-revoked", terminated=True, signum=None, expired=False)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from celery import Celery
+
 from gsd_tasks.client import Client
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.process.contain import kill_shim
@@ -47,15 +49,15 @@ class Cluster:
         for process in self._processes:
             # A stopped process does not end: it must go on first.
             process.send_signal(signal.SIGCONT)
-            process.terminate()
+            # SIGTERM would hand over what runs, to a next worker that does not come.
+            process.send_signal(signal.SIGINT)
         for process in self._processes:
             try:
                 process.wait(STOPS_WITHIN_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for lock in self.state_dir.glob("spool/*/*/shim.lock"):
-            kill_shim(lock.parent)
+        self.kill_shims()
         self.client.close()
 
     def celery(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -77,7 +79,15 @@ class Cluster:
         self, name: str = "gsd", *arguments: str, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """A worker that is ready to take sessions."""
-        process = self.celery(
+        process = self.start_worker(name, *arguments, env=env)
+        until(lambda: self.is_up(process), timeout_s=30, what=f"worker {name}")
+        return process
+
+    def start_worker(
+        self, name: str = "gsd", *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A worker that is only just being started."""
+        return self.celery(
             "worker",
             "-n",
             f"{name}@%h",
@@ -89,8 +99,6 @@ class Cluster:
             *arguments,
             env=env,
         )
-        until(lambda: self.is_up(process), timeout_s=30, what=f"worker {name}")
-        return process
 
     def is_up(self, process: subprocess.Popen[bytes]) -> bool:
         """Its row says that it takes sessions."""
@@ -103,6 +111,15 @@ class Cluster:
         plain = ("--without-gossip", "--without-mingle", "-l", "WARNING")
         self.celery("worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *plain, env=env)
         self.celery("beat", "-s", str(self.folder / "schedule"), "--pidfile=", "-l", "WARNING", env=env)
+
+    def kill_shims(self) -> None:
+        """Every one of this cluster's, with what it runs."""
+        for lock in self.state_dir.glob("spool/*/*/*/shim.lock"):
+            kill_shim(lock.parent)
+
+    def app(self) -> Celery:
+        """To ask Celery itself."""
+        return Celery(broker=self.env["GSD_REDIS_URL"])
 
     def logs(self) -> str:
         """What the processes said."""

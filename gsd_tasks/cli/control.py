@@ -1,16 +1,21 @@
-"""`cancel`, `rm` and `wait`."""
+"""`cancel`, `pause`, `resume`, `retry`, `rm` and `wait`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gsd_tasks.cli import asked, connection, exits
-from gsd_tasks.cli.reading import Id
+from gsd_tasks.cli.reading import Id, Json
+from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.sanitize import one_line
+from gsd_tasks.domain.state import Status
 from gsd_tasks.domain.units import parse_duration, print_duration
+
+if TYPE_CHECKING:
+    from gsd_tasks.domain.session import Session
 
 _WAIT_S: Final = 24 * 3600.0
 
@@ -18,15 +23,47 @@ _WAIT_S: Final = 24 * 3600.0
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("cancel")(cancel)
+    app.command("pause")(pause)
+    app.command("resume")(resume)
+    app.command("retry")(retry)
     app.command("rm")(remove)
     app.command("wait")(wait)
 
 
-def cancel(id_: Id) -> None:
+def cancel(id_: Id, *, json: Json = False) -> None:
     """End a session: at once if it waits, else as soon as its worker has ended it, with everything it started."""
     with connection.connect() as client:
         session = client.cancel(id_)
-    print(f"{session.id} {session.status}" if session.status.is_final else f"{session.id} is told to end")
+    _say(session, f"{session.id} {session.status}" if session.status.is_final else f"{session.id} is told to end", json)
+
+
+def pause(id_: Id, *, json: Json = False) -> None:
+    """Set a session aside until it is resumed: at once if it waits, else as soon as its worker has ended its child.
+
+    A running command cannot be paused. A Claude session that is resumed begins its conversation anew, until transcripts
+    are kept.
+    """
+    with connection.connect() as client:
+        session = client.pause(id_)
+    is_idle = session.status is not Status.RUNNING
+    _say(session, f"{session.id} {session.status}" if is_idle else f"{session.id} is told to pause", json)
+
+
+def resume(id_: Id, *, json: Json = False) -> None:
+    """Queue a paused session again, or take back a pause that is not carried out yet.
+
+    A Claude session that ran before begins its conversation anew, until transcripts are kept.
+    """
+    with connection.connect() as client:
+        session = client.resume(id_)
+    _say(session, f"{session.id} {session.status}", json)
+
+
+def retry(id_: Id, *, json: Json = False) -> None:
+    """Queue a session once more that failed or was cancelled: it runs at once, and has all of its tries again."""
+    with connection.connect() as client:
+        session = client.retry(id_)
+    _say(session, f"{session.id} {session.status}", json)
 
 
 def remove(id_: Id) -> None:
@@ -59,7 +96,12 @@ def wait(
             )
             return exits.LIMIT
     if json:
-        from gsd_tasks.cli.shapes import print_json
-
         print_json(session)
     return exits.of_session(session)
+
+
+def _say(session: Session, words: str, as_json: bool) -> None:
+    if as_json:
+        print_json(session)
+    else:
+        print(words)

@@ -2,7 +2,7 @@
 
     code    a command                             a Claude session       gsd-tasks itself
     0       exited with 0                         completed              did what was asked
-    1       (the child's own)                     failed                 -
+    1       (the child's own)                     failed                 `doctor` found a problem
     2       (the child's own)                     -                      the request is wrong: nothing was written
     n       the child's own code                  -                      -
     124     --timeout, --idle-timeout or          -                      `wait --timeout` ran out
@@ -30,6 +30,7 @@ from gsd_tasks.domain.state import Reason, Status
 
 OK: Final = 0
 CLAUDE_FAILED: Final = 1
+UNFIT: Final = 1
 USAGE: Final = 2
 LIMIT: Final = 124
 OURS: Final = 125

@@ -7,10 +7,14 @@ from typing import Annotated, Final
 import typer
 
 from gsd_tasks.domain.session import (
+    DEFAULT_MAX_RECOVERIES,
+    DEFAULT_MAX_TRIES,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
+    MOST_RECOVERIES,
+    MOST_TRIES,
     ClaudeOptions,
     Limits,
     OnLost,
@@ -22,6 +26,7 @@ _LIMITS: Final = Limits()
 _CLAUDE: Final = ClaudeOptions()
 _ORDER: Final = "Order and time"
 _BOUNDS: Final = "Limits"
+_AGAIN: Final = "If it fails or loses its worker"
 _CLAUDE_ONLY: Final = "For a Claude session"
 
 Prompt = Annotated[
@@ -114,7 +119,29 @@ OnLostOption = Annotated[
         "--on-lost",
         help="If its worker is lost: start it again, or fail it.",
         show_default="requeue for Claude, fail for a command",
-        rich_help_panel=_BOUNDS,
+        rich_help_panel=_AGAIN,
+    ),
+]
+MaxTries = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tries",
+        min=1,
+        max=MOST_TRIES,
+        help="Start it again after a rest until it has failed so often.",
+        show_default=str(DEFAULT_MAX_TRIES),
+        rich_help_panel=_AGAIN,
+    ),
+]
+MaxRecoveries = Annotated[
+    int | None,
+    typer.Option(
+        "--max-recoveries",
+        min=0,
+        max=MOST_RECOVERIES,
+        help="With --on-lost requeue: fail it if it loses more workers than this.",
+        show_default=str(DEFAULT_MAX_RECOVERIES),
+        rich_help_panel=_AGAIN,
     ),
 ]
 Model = Annotated[

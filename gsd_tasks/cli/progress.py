@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gsd_tasks.domain.session import HistoryEntry, Session, WorkerStatus
@@ -57,7 +58,7 @@ class Progress:
 
     def _why_it_waits(self) -> str:
         session = self._client.get(str(self._session.id))
-        if session.run_at is not None and session.run_at > session.created_at:
+        if session.run_at is not None and session.run_at > datetime.now(UTC):
             return f"not before {print_time(session.run_at)}"
         alive = [worker for worker in self._client.workers() if worker.status is WorkerStatus.ALIVE]
         takers = [worker for worker in alive if session.queue in worker.queues]

@@ -149,6 +149,8 @@ def _how_far(session: Session) -> list[tuple[str, str | None]]:
     code = session.exit_code
     return [
         ("attempt", str(session.attempt)),
+        ("tries", f"{session.tries} of {session.max_tries} failed"),
+        ("recoveries", f"{session.recoveries} of {session.max_recoveries}"),
         ("worker", f"{session.worker}, slot {session.slot}" if session.worker else None),
         ("output rows", str(session.seq)),
         ("exit", f"signal {session.exit_signal}" if session.exit_signal else None if code is None else f"code {code}"),

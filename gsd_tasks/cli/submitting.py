@@ -48,6 +48,8 @@ def submit(
     idle_timeout: options.IdleTimeout = None,
     max_output: options.MaxOutput = None,
     on_lost: options.OnLostOption = None,
+    max_tries: options.MaxTries = None,
+    max_recoveries: options.MaxRecoveries = None,
     model: options.Model = None,
     max_turns: options.MaxTurns = None,
     allowed_tools: options.AllowedTools = None,
@@ -77,6 +79,8 @@ def submit(
         "allowed_tools": asked.read_tools(allowed_tools) if allowed_tools else None,
         "permission_mode": permission_mode,
         "on_lost": on_lost,
+        "max_tries": max_tries,
+        "max_recoveries": max_recoveries,
     }
     given = {field: value for field, value in request.items() if value is not None}
     _refuse_what_is_claudes(given)

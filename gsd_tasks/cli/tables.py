@@ -21,6 +21,10 @@ _STYLES: Final = {
     "cancelled": "yellow",
     "alive": "green",
     "stopped": "dim",
+    "gone": "red",
+    "ok": "green",
+    "note": "yellow",
+    "problem": "red",
 }
 
 

@@ -5,15 +5,33 @@ how it ended + what people wanted + what the producer allowed  ->  the next stat
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from gsd_tasks.domain.session import OnLost
+from gsd_tasks.domain.session import DEFAULT_MAX_RECOVERIES, DEFAULT_MAX_TRIES, OnLost
 from gsd_tasks.domain.state import Reason, Status, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gsd_tasks.domain.session import Session
+
+#: What may go better next time. A limit that was reached, or a place or program that is not there, would not.
+RETRYABLE: Final = frozenset(
+    {
+        Reason.EXIT_CODE,
+        Reason.SIGNALLED,
+        Reason.IDLE_TIMEOUT,
+        Reason.CLAUDE_ERROR,
+        Reason.NO_RESULT,
+        Reason.SPOOL_FAILED,
+        Reason.INTERNAL,
+    }
+)
+#: What befell the child from outside: whoever watched it is gone, or was out of reach for too long.
+LOST: Final = frozenset({Reason.CHILD_LOST, Reason.LEASE_LOST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,26 +51,87 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How often the session has failed or lost its worker before this attempt, and how often it may."""
+
+    tries: int = 0
+    max_tries: int = DEFAULT_MAX_TRIES
+    recoveries: int = 0
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES
+
+    @classmethod
+    def of(cls, session: Session) -> Budget:
+        """What this session has."""
+        return cls(
+            tries=session.tries,
+            max_tries=session.max_tries,
+            recoveries=session.recoveries,
+            max_recoveries=session.max_recoveries,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a failed session rests: doubling from `base_s` up to `cap_s`, and of that a random part from half on.
+
+    What failed together, of one cause, does not come back together.
+    """
+
+    base_s: float = 5
+    cap_s: float = 600
+
+    def delay_s(self, tries: int, chance: float) -> float:
+        """The rest after the `tries`-th failure, 1 or more; `chance` is a random number in [0, 1)."""
+        doublings = min(tries - 1, 1000)  # more are not within what a float can hold
+        return min(self.base_s * 2.0**doublings, self.cap_s) * (0.5 + chance / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The next state of the session."""
+    """The next state of the session, what is counted then, and how long it rests if it is queued again."""
 
     status: Status
     reason: Reason
     detail: str | None
+    tries: int
+    recoveries: int
+    delay_s: float = 0
     ending: Ending
 
 
-def decide(ending: Ending, *, wanted: Wanted | None, on_lost: OnLost) -> Verdict:
-    """The next state. What ended by itself counts as it ended, even when a cancel came too late to matter."""
+FIRST: Final = Budget()
+USUAL: Final = Backoff()
+
+
+def decide(
+    ending: Ending,
+    *,
+    wanted: Wanted | None,
+    on_lost: OnLost,
+    budget: Budget = FIRST,
+    backoff: Backoff = USUAL,
+    chance: float = 0,
+) -> Verdict:
+    """The next state. What ended well counts as that, even when a cancel or a pause came too late to matter.
+
+    `chance`, in [0, 1), spreads the delays. A failure counts a try, and a lost child that is run again a recovery;
+    what was cancelled, paused or handed back counts nothing.
+    """
+    case = _Case(ending, budget)
     if ending.succeeded:
-        return Verdict(status=Status.COMPLETED, reason=ending.reason, detail=ending.detail, ending=ending)
+        return case.becomes(Status.COMPLETED)
     if wanted is Wanted.CANCEL:
-        return Verdict(
-            status=Status.CANCELLED, reason=Reason.CANCELLED, detail="cancelled while running", ending=ending
-        )
-    if ending.handed_back and on_lost is OnLost.REQUEUE:
-        return Verdict(status=Status.QUEUED, reason=ending.reason, detail=ending.detail, ending=ending)
-    return Verdict(status=Status.FAILED, reason=ending.reason, detail=ending.detail, ending=ending)
+        return case.becomes(Status.CANCELLED, Reason.CANCELLED, "cancelled while running")
+    if wanted is Wanted.PAUSE:
+        return case.becomes(Status.PAUSED, Reason.PAUSED, "paused while running")
+    if ending.handed_back:
+        return case.becomes(Status.QUEUED if on_lost is OnLost.REQUEUE else Status.FAILED)
+    if ending.reason is Reason.CANCELLED:
+        # It was a pause, and it was taken back too late for the child.
+        return case.becomes(Status.QUEUED, Reason.RESUMED, "its child was told to end, and nobody wants that any more")
+    if ending.reason in LOST:
+        return _lost(case, on_lost)
+    return _failed(case, backoff, chance)
 
 
 def judge_command(exit_code: int | None, exit_signal: int | None) -> Ending:
@@ -71,3 +150,56 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a verdict is made from, where it does not differ from it."""
+
+    ending: Ending
+    budget: Budget
+
+    def becomes(
+        self,
+        status: Status,
+        reason: Reason | None = None,
+        detail: str | None = None,
+        *,
+        failures: int = 0,
+        losses: int = 0,
+        delay_s: float = 0,
+    ) -> Verdict:
+        return Verdict(
+            status=status,
+            reason=reason or self.ending.reason,
+            detail=detail or self.ending.detail,
+            tries=self.budget.tries + failures,
+            recoveries=self.budget.recoveries + losses,
+            delay_s=delay_s,
+            ending=self.ending,
+        )
+
+    def adding(self, words: str) -> str:
+        return f"{self.ending.detail or self.ending.reason}; {words}"
+
+
+def _lost(case: _Case, on_lost: OnLost) -> Verdict:
+    """At once: there is nothing to wait for, as another worker or another shim runs it."""
+    recoveries, most = case.budget.recoveries, case.budget.max_recoveries
+    if on_lost is OnLost.FAIL:
+        return case.becomes(Status.FAILED)
+    if recoveries >= most:
+        return case.becomes(Status.FAILED, detail=case.adding(f"its recoveries are used up: {recoveries}"))
+    return case.becomes(Status.QUEUED, detail=case.adding(f"recovery {recoveries + 1} of {most}"), losses=1)
+
+
+def _failed(case: _Case, backoff: Backoff, chance: float) -> Verdict:
+    tries, most = case.budget.tries + 1, case.budget.max_tries
+    if tries >= most:
+        detail = case.adding(f"it was try {tries} of {most}") if most > 1 else None
+        return case.becomes(Status.FAILED, detail=detail, failures=1)
+    if case.ending.reason not in RETRYABLE:
+        return case.becomes(Status.FAILED, detail=case.adding("such a failure is not tried again"), failures=1)
+    delay_s = backoff.delay_s(tries, chance)
+    detail = case.adding(f"try {tries + 1} of {most} begins in {math.ceil(delay_s)} s")
+    return case.becomes(Status.QUEUED, detail=detail, failures=1, delay_s=delay_s)

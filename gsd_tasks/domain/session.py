@@ -21,7 +21,9 @@ HIGHEST_PRIORITY: Final = 0
 LOWEST_PRIORITY: Final = 9
 SLOTS: Final = 3
 DEFAULT_MAX_TRIES: Final = 1
+MOST_TRIES: Final = 100
 DEFAULT_MAX_RECOVERIES: Final = 3
+MOST_RECOVERIES: Final = 1000
 REDACTED: Final = "***"
 
 
@@ -108,7 +110,8 @@ class Session:
     """A session as Postgres has it. Times are UTC; `env` values read back as `***`.
 
     `seq` is the number of output rows committed so far. `slot` and `worker` are those of the running attempt, or of the
-    last one. `attempt` counts executions, `tries` those of them that failed, `recoveries` those that lost their worker.
+    last one. `attempt` counts executions, `tries` those of them that failed, `recoveries` those that lost their worker
+    and were run again.
     `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like.
     """
 
@@ -167,10 +170,14 @@ class OutputRow:
     raw: bytes | None
     eol: bool
 
+    @property
+    def body(self) -> bytes:
+        """What the child wrote, without its newline."""
+        return self.raw if self.raw is not None else (self.data or "").encode()
+
     def as_bytes(self) -> bytes:
         """Exactly what the child wrote, the newline included."""
-        body = self.raw if self.raw is not None else (self.data or "").encode()
-        return body + b"\n" if self.eol else body
+        return self.body + b"\n" if self.eol else self.body
 
     def as_text(self) -> str:
         """For a person: undecodable bytes as U+FFFD, no newline. Control characters are still in it."""

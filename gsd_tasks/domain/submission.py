@@ -16,6 +16,8 @@ from gsd_tasks.domain.session import (
     DEFAULT_MAX_TRIES,
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
+    MOST_RECOVERIES,
+    MOST_TRIES,
     Submission,
 )
 
@@ -136,9 +138,15 @@ def _check_limits(request: Submission) -> None:
             raise InvalidValue(name, f"{seconds} is not in more than 0 to {LONGEST_TIME_S} seconds")
     if not 0 < limits.max_output_bytes <= LARGEST_OUTPUT_BYTES:
         raise InvalidValue("max_output_bytes", f"{limits.max_output_bytes} is not in 1 to {LARGEST_OUTPUT_BYTES}")
-    turns = request.claude.max_turns
-    if turns is not None and not 1 <= turns <= 1_000_000:
-        raise InvalidValue("max_turns", f"{turns} is not in 1 to 1000000")
+    if request.claude.max_turns is not None:
+        _check_whole("max_turns", request.claude.max_turns, 1, 1_000_000)
+    _check_whole("max_tries", request.max_tries, 1, MOST_TRIES)
+    _check_whole("max_recoveries", request.max_recoveries, 0, MOST_RECOVERIES)
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidValue(name, f"{value!r} is not in {least} to {most}")
 
 
 def _check_text(name: str, value: object, largest: int) -> None:

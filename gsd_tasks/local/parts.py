@@ -6,6 +6,7 @@ One more part is one more method here, and its place in `up`'s `starting_order`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ class ClusterParts:
         return self._celery(
             name,
             ("worker", "-n", f"{node}@%h", "-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+            # As a person's Ctrl-C: the cluster ends, so nothing is handed over. A kill of `up` sends SIGTERM.
+            stop_signal=signal.SIGINT,
             stop_bound_s=STOP_BOUND_S + self._settings.drain_s,
             probe=lambda pid: is_up(self._addresses, pid),
         )
@@ -64,6 +67,7 @@ class ClusterParts:
         name: str,
         arguments: tuple[str, ...],
         *,
+        stop_signal: signal.Signals = signal.SIGTERM,
         stop_bound_s: float = STOP_BOUND_S,
         umask: int = -1,  # a worker hands its own down to what sessions write
         probe: Callable[[int], bool] | None = None,
@@ -76,6 +80,7 @@ class ClusterParts:
             record=self._state.parts / f"{name}.json",
             cwd=self._state.parts,
             umask=umask,
+            stop_signal=stop_signal,
             stop_bound_s=stop_bound_s,
             probe=probe or has_settled,
         )

@@ -137,7 +137,7 @@ class Supervisor:
             self._say(f"waiting for the {charge.part.name} of a former run (pid {leftover.pid}) to end")
             self._watch(charge, leftover)
             charge.due, charge.kill_at = None, now + charge.part.stop_bound_s
-            leftover.send(charge.part.stop_signal)
+            leftover.send(charge.part.death_signal)
             return
         try:
             child = spawn(charge.part)

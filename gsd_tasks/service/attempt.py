@@ -1,47 +1,53 @@
 """One attempt at a session, from the message to the settled state. Runs in a slot's thread; read it from top to bottom.
 
 claim  ->  prepare  ->  launch  ->  stream until the child is gone  ->  settle  ->  clean up
+adopt  --------------------------^
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 from uuid import uuid4
 
 from gsd_tasks.domain.claude_events import Conversation
 from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
 from gsd_tasks.domain.policy import Ending, Verdict
 from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream
-from gsd_tasks.domain.state import Reason, Wanted
-from gsd_tasks.process.claude import remove_private_dir
+from gsd_tasks.domain.state import Reason
 from gsd_tasks.process.contain import kill_shim, sweep_marker
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.link import News, ShimLink, ShimUnreachable
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.frames import SpoolCorrupt
+from gsd_tasks.process.spool.owner import Owner
 from gsd_tasks.service import settle as settling
+from gsd_tasks.service.adopt import adopt
 from gsd_tasks.service.bell import HISTORY, session_channel
 from gsd_tasks.service.launching import prepare
 from gsd_tasks.service.lease import Lease, boot_clock_s
+from gsd_tasks.service.spools import SHIM_ENDS_S, end_child
 from gsd_tasks.service.stream import Streamer
-from gsd_tasks.store import Claim, leases, transitions
+from gsd_tasks.store import Claim, leases, outputs, transitions
+from gsd_tasks.store.adoption import Adopted
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from gsd_tasks.domain.cutting import Piece
+    from gsd_tasks.domain.session import OutputRow
     from gsd_tasks.service.node import Node
 
 #: A slot looks after its lease at least this often.
 TURN_S: Final = 1.0
-#: A shim that was told to kill has nothing left to wait for.
-SHIM_ENDS_S: Final = 10.0
+#: The share of a lease that the keeper, who has other leases to look after, waits for a shim's answer.
+SHIM_PATIENCE: Final = 0.07
+#: Of what an adopted conversation has said, read at once.
+RECALLED_ROWS: Final = 500
 #: How long a slot waits between two tries at a database that is away.
 AWAY_S: Final = 0.5
 #: How long a worker that stops waits for a database that is away: what it cannot write then is left to its lease.
@@ -59,38 +65,54 @@ class Settled:
 def run_session(node: Node, session_id: SessionId) -> Settled | None:
     """Run this session, if it is ours to run, until it has ended. None: it was not, or is no longer ours."""
     with node.slot() as slot:
+        heirloom = node.inherited.take(session_id)
+        if heirloom is not None:
+            adoption = adopt(node, heirloom, slot)
+            return None if adoption is None else _carry(node, *adoption, heirloom.owner)
         claimed = _claim(node, session_id, slot)
-        if claimed is None:
+        return None if claimed is None else _carry(node, *claimed)
+
+
+def _carry(node: Node, taken: Claim | Adopted, taken_at_boot_s: float, owner: Owner | None = None) -> Settled | None:
+    """From taking it until it is settled, or no longer ours. `taken_at_boot_s`: from when its lease counts."""
+    claim, adopted = (taken.claim, taken) if isinstance(taken, Adopted) else (taken, None)
+    _ring(node, claim.session.id)
+    with (
+        node.keeper.keeping(claim, claimed_at_boot_s=taken_at_boot_s) as lease,
+        Attempt(node, lease, adopted, owner) as attempt,
+    ):
+        try:
+            verdict = attempt.settle(attempt.run())
+        except (Fenced, LeftRunning) as parted:
+            get_log("attempt").warning("let go", session=str(claim.session.id), why=str(parted))
             return None
-        claim, claimed_at_boot_s = claimed
-        _ring(node, session_id)
-        with node.keeper.keeping(claim, claimed_at_boot_s=claimed_at_boot_s) as lease, Attempt(node, lease) as attempt:
-            try:
-                verdict = attempt.settle(attempt.run())
-            except Fenced as fenced:
-                get_log("attempt").warning("let go", session=str(session_id), why=str(fenced))
-                return None
-        _ring(node, session_id)
-        return Settled(claim, verdict)
+    _ring(node, claim.session.id)
+    return Settled(claim, verdict)
+
+
+class LeftRunning(Exception):
+    """The worker stops, and what it holds is left as it is to the next worker of this host."""
 
 
 class Attempt:
-    """What a slot has in its hands while it runs one session.
+    """What a slot has in its hands while it runs one session, from its own launch or `adopted` from another worker.
 
-    Leaving the block leaves nothing behind on the host; the spool alone, where its worker had to stop before the
-    database was back.
+    Leaving the block leaves nothing behind on the host, but for what was left to another worker (`LeftRunning`).
     """
 
-    def __init__(self, node: Node, lease: Lease) -> None:
+    def __init__(self, node: Node, lease: Lease, adopted: Adopted | None = None, owner: Owner | None = None) -> None:
         self._node = node
         self._lease = lease
         self._claim = lease.claim
         self._session = lease.claim.session
-        self._folder = node.spool_folder(self._session.id, self._claim.attempt)
+        self._adopted = adopted
+        self._spool = node.spools.of(self._session.id, self._claim.attempt)
+        self._folder = self._spool.folder
+        self._owner = owner
         self._conversation = Conversation()
         self._launched: Launched | None = None
-        self._may_have_run = False
-        self._is_unwritten = False
+        self._may_have_run = adopted is not None
+        self._is_left = False
         self._told_to_end = False
         self._handed_back = False
         self._log = get_log("attempt").bind(session=str(self._session.id), attempt=self._claim.attempt)
@@ -100,31 +122,33 @@ class Attempt:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """No child, no shim, no spool: also when the session was taken from us, or a fault of ours ends it."""
-        self._end_child()
-        if self._is_unwritten:
-            # The only place where its output and its end still stand.
+        if self._is_left:
+            if self._owner is not None:
+                self._owner.let_go()
             return
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._folder.parent.rmdir()
-        remove_private_dir(self._node.settings.private_dir, self._session.id, self._claim.attempt)
+        self._end_child()
+        self._node.spools.remove(self._spool, self._owner)
 
     def run(self) -> Ending:
         """From the claim until the child is gone and its output is committed. A fault of our own is an ending too."""
         try:
             return self._run()
-        except Fenced:
+        except (Fenced, LeftRunning):
             raise
         except Exception as error:  # noqa: BLE001  (the slot's boundary: a session ends with a reason, whatever it is)
             self._log.exception("a fault of our own ends the attempt")
             return _internal(error)
         finally:
             # Whichever way it ended: a session's state may say that it is over only when its child is gone.
-            self._end_child()
+            if not self._is_left:
+                self._end_child()
 
     def _run(self) -> Ending:
+        if self._adopted is not None:
+            return self._go_on(self._adopted)
         if self._node.is_drained:
             return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was stopped", handed_back=True)
+        self._owner = Owner.take(self._folder)
         spec = prepare(
             self._claim,
             self._node.settings,
@@ -137,7 +161,32 @@ class Attempt:
         if isinstance(launched, NotLaunched):
             return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
         self._launched = launched
-        return self._stream()
+        return self._stream(Progress(self._session.seq))
+
+    def _go_on(self, adopted: Adopted) -> Ending:
+        """Another worker launched it: stream on from what is committed, and know what it has said so far."""
+        self._log.info("adopted", rows=adopted.progress.last_seq)
+        if self._session.kind is Kind.CLAUDE:
+            for piece in self._committed_pieces(adopted):
+                self._conversation.feed(piece.body, eol=piece.eol)
+        return self._stream(adopted.progress)
+
+    def _committed_pieces(self, adopted: Adopted) -> Iterator[OutputRow]:
+        seq = adopted.first_seq - 1
+        while True:
+            self._lease.turned()
+            try:
+                with self._node.database.connection() as connection:
+                    rows = outputs.read(
+                        connection, self._session.id, after_seq=seq, limit=RECALLED_ROWS, stream=Stream.STDOUT
+                    )
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+                continue
+            if not rows:
+                return
+            yield from rows
+            seq = rows[-1].seq
 
     def settle(self, ending: Ending) -> Verdict:
         """Write the outcome, however long the database is away: a new holder makes us give up, or a worker's end."""
@@ -145,7 +194,12 @@ class Attempt:
             self._lease.turned()
             try:
                 return settling.settle(
-                    self._node.database, self._claim, ending, self._lease.wanted, on_lost=self._on_lost
+                    self._node.database,
+                    self._claim,
+                    ending,
+                    self._lease.wanted,
+                    on_lost=self._on_lost,
+                    backoff=self._node.settings.backoff,
                 )
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
@@ -174,11 +228,10 @@ class Attempt:
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
         self._may_have_run = True
-        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return launch(self._folder, spec)
 
-    def _stream(self) -> Ending:
-        link, begin = ShimLink(self._folder), Progress(self._session.seq)
+    def _stream(self, begin: Progress) -> Ending:
+        link = ShimLink(self._folder, patience_s=self._node.settings.lease_s * SHIM_PATIENCE)
         streamer = Streamer(self._node.database, self._claim, self._folder, self._hear, begin)
         try:
             with News(self._folder) as news:
@@ -195,8 +248,7 @@ class Attempt:
         record: ExitRecord | None = None
         while True:
             self._lease.turned()
-            if self._lease.is_lost:
-                raise Fenced(f"the lease of session {self._session.id} was lost")
+            self._check_hold()
             self._pass_on_wishes(link)
             if record is None and news.shim_gone and (record := read_exit(self._folder)) is None:
                 return self._without_record(streamer)
@@ -232,43 +284,51 @@ class Attempt:
         if self._session.kind is Kind.CLAUDE and stream is Stream.STDOUT:
             self._conversation.feed(piece.body, eol=piece.eol)
 
+    def _check_hold(self) -> None:
+        """Whether this is still ours, and ours to go on with."""
+        if self._lease.is_lost:
+            raise Fenced(f"the lease of session {self._session.id} was lost")
+        if self._node.is_handing_over:
+            # From here on its next worker has a whole lease to come.
+            self._node.keeper.renew(self._lease)
+            self._leave("its worker stops, and its child goes on")
+        if self._lease.shim_is_hung and kill_shim(self._folder):
+            self._log.error("its shim answers nothing for a whole lease: killed")
+
     def _pass_on_wishes(self, link: ShimLink) -> None:
-        """A cancel, or a worker that stops, ends the child; the shim escalates by itself."""
-        if self._told_to_end:
-            return
-        cancelled = self._lease.wanted is Wanted.CANCEL
-        if not cancelled and not self._node.is_drained:
+        """A cancel or a pause, or a worker that stops, ends the child; the shim escalates by itself."""
+        wanted = self._lease.wanted
+        if self._told_to_end or (wanted is None and not self._node.is_drained):
             return
         try:
             link.end("stopped")
         except ShimUnreachable as error:
             self._log.debug("the child is not told to end yet", why=str(error))
         else:
-            self._told_to_end, self._handed_back = True, not cancelled
+            # What was wanted then decides: a pause may be taken back while the child ends.
+            self._told_to_end, self._handed_back = True, wanted is None
 
     def _end_child(self) -> None:
         """Whatever brought us here, the child does not outlive it. Doing it twice does no harm."""
         self._lease.detach()
+        end_child(self._spool)
         launched, self._launched = self._launched, None
-        if launched is None:
-            # A fault in the middle of launching may have left a shim that nobody has in his hands.
-            if kill_shim(self._folder):
-                sweep_marker(str(self._session.id), self._claim.attempt)
-            return
-        with contextlib.suppress(ShimUnreachable):
-            ShimLink(self._folder).end("lease_lost")
-        if not launched.wait(timeout_s=SHIM_ENDS_S):
-            launched.kill()
-            sweep_marker(str(self._session.id), self._claim.attempt)
+        if launched is not None:
+            launched.wait(timeout_s=SHIM_ENDS_S)  # it is our process's own child: taken from the kernel's table
 
     def _wait_for_database(self, error: DatabaseUnavailable) -> None:
         self._log.warning("waiting for the database", why=str(error))
-        if self._lease.is_lost:
-            raise Fenced(f"the lease of session {self._session.id} was lost")
+        self._check_hold()
         if self._node.drained_for_s > LAST_WORDS_S:
-            self._is_unwritten = True
-            raise Fenced(f"session {self._session.id} is left to its lease: the worker stops, the database is away")
+            self._end_child()
+            self._leave("its worker stops, and the database is away")
         time.sleep(AWAY_S)
+
+    def _leave(self, why: str) -> NoReturn:
+        """The spool stays: nobody else has what stands in it."""
+        self._lease.detach()
+        self._is_left = True
+        raise LeftRunning(why)
 
 
 def _claim(node: Node, session_id: SessionId, slot: int) -> tuple[Claim, float] | None:

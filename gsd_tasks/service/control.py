@@ -1,4 +1,8 @@
-"""What people do to a session from outside: find it, cancel it, delete it, note something on it."""
+"""What people do to a session from outside: find it, cancel, pause, resume, retry and delete it, note something on it.
+
+Of a running session cancel and pause are wishes: its holder carries them out, and the wish that stands then counts. A
+cancel is never taken back, nor replaced by a pause.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,29 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gsd_tasks.domain.errors import AmbiguousId, NoSuchSession, NotAllowed
-from gsd_tasks.domain.session import Session, SessionId
-from gsd_tasks.domain.state import Wanted
+from gsd_tasks.domain.session import Kind, Session, SessionId
+from gsd_tasks.domain.state import Status, Wanted
 from gsd_tasks.domain.submission import check_context
+from gsd_tasks.service.submit import announce
 from gsd_tasks.store import sessions, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gsd_tasks.service.submit import Publish
     from gsd_tasks.store import Connection, Database
 
 START_OF_ID: Final = re.compile(r"[0-9a-f]{1,32}")
+#: How a session stands that refuses what was asked, and what to do instead.
+_STANDS: Final = {
+    Status.QUEUED: ("is queued", "it runs as soon as a worker takes it"),
+    Status.RUNNING: ("is running", "wait for its end, or cancel it first"),
+    Status.WAITING_CHECKPOINT: ("waits for an answer", "answer it, or cancel it"),
+    Status.PAUSED: ("is paused", "resume it"),
+    Status.COMPLETED: ("has completed", "enqueue it again"),
+    Status.FAILED: ("has failed", "retry it"),
+    Status.CANCELLED: ("was cancelled", "retry it"),
+}
 
 
 def resolve(connection: Connection, wanted: str | UUID) -> SessionId:
@@ -62,6 +78,61 @@ def cancel(database: Database, wanted: str | UUID) -> Session:
     return session
 
 
+def pause(database: Database, wanted: str | UUID) -> Session:
+    """Paused at once where it waits; else its holder is asked, and ends the child first. Pausing twice changes nothing.
+
+    Raises:
+        NotAllowed: it has ended, is being cancelled, waits for an answer, or is a command that runs.
+    """
+    with database.connection() as connection:
+        session = find(connection, wanted)
+        while not _is_pausing(session):
+            if _ask_to_pause(connection, session):
+                return find(connection, session.id)
+            session = find(connection, session.id)
+    return session
+
+
+def resume(database: Database, publish: Publish, wanted: str | UUID) -> Session:
+    """Queued again, if it is paused; a pause that its holder has not carried out yet is taken back.
+
+    What is queued or running anyway stays as it is.
+
+    Raises:
+        NotAllowed: it has ended, or waits for an answer.
+    """
+    with database.connection() as connection:
+        session, is_queued_again = find(connection, wanted), False
+        while _is_pausing(session) and not is_queued_again:
+            if session.status is Status.PAUSED:
+                is_queued_again = transitions.resume(connection, session.id)
+            else:
+                sessions.take_back_pause(connection, session.id)
+            session = find(connection, session.id)
+    if is_queued_again:
+        announce(publish, session)
+    elif session.status not in {Status.QUEUED, Status.RUNNING}:
+        raise _refusal(session)
+    return session
+
+
+def retry(database: Database, publish: Publish, wanted: str | UUID) -> Session:
+    """Queue what has failed or was cancelled once more, with all of its tries and recoveries.
+
+    Raises:
+        NotAllowed: it has completed, or has not ended.
+    """
+    with database.connection() as connection:
+        session, is_queued_again = find(connection, wanted), False
+        while session.status in {Status.FAILED, Status.CANCELLED} and not is_queued_again:
+            is_queued_again = transitions.retry(connection, session.id)
+            session = find(connection, session.id)
+    if not is_queued_again:
+        raise _refusal(session)
+    announce(publish, session)
+    return session
+
+
 def delete(database: Database, wanted: str | UUID) -> SessionId:
     """Remove an ended session with everything that it printed. Raises `NotAllowed` for one that has not ended."""
     with database.connection() as connection:
@@ -78,3 +149,26 @@ def update_context(database: Database, wanted: str | UUID, changes: Mapping[str,
         session = find(connection, wanted)
         sessions.merge_context(connection, session.id, changes)
         return find(connection, session.id)
+
+
+def _is_pausing(session: Session) -> bool:
+    return session.status is Status.PAUSED or session.wanted is Wanted.PAUSE
+
+
+def _ask_to_pause(connection: Connection, session: Session) -> bool:
+    """Each of the two statements has its own guard. False: it stands otherwise by now."""
+    if session.status is Status.QUEUED:
+        return transitions.pause_idle(connection, session.id)
+    if session.status is not Status.RUNNING:
+        raise _refusal(session, "there is nothing to pause")
+    if session.wanted is Wanted.CANCEL:
+        raise NotAllowed(str(session.id), "is being cancelled: it cannot be paused any more")
+    if session.kind is Kind.COMMAND:
+        problem = "is a running command, which could not go on where it was: let it run, or cancel it"
+        raise NotAllowed(str(session.id), problem)
+    return sessions.want(connection, session.id, Wanted.PAUSE)
+
+
+def _refusal(session: Session, instead: str | None = None) -> NotAllowed:
+    stands, usual = _STANDS[session.status]
+    return NotAllowed(str(session.id), f"{stands}: {instead or usual}")

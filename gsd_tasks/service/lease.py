@@ -38,13 +38,15 @@ def boot_clock_s() -> float:
 class Lease:
     """One session's lease, shared by its slot and the keeper."""
 
-    def __init__(self, claim: Claim, *, deadline_boot_s: float) -> None:
+    def __init__(self, claim: Claim, *, deadline_boot_s: float, lease_s: float) -> None:
         self.claim = claim
+        self._lease_s = lease_s
         self.deadline_boot_s = deadline_boot_s
         self.wanted: Wanted | None = None
         self.is_lost = False
         self._turned_at = time.monotonic()
         self._lock = threading.Lock()
+        self._shim_silent_since: float | None = None
         self._link: ShimLink | None = None
         self._wake: Callable[[], None] | None = None
 
@@ -52,6 +54,12 @@ class Lease:
     def slot_hangs(self) -> bool:
         """Its slot's loop has stood still for too long."""
         return time.monotonic() - self._turned_at > HANGS_AFTER_S
+
+    @property
+    def shim_is_hung(self) -> bool:
+        """The shim has taken no deadline for a whole lease: its child stands still, and would for ever."""
+        silent_since = self._shim_silent_since
+        return silent_since is not None and time.monotonic() - silent_since > self._lease_s
 
     def turned(self) -> None:
         """The slot's loop is alive."""
@@ -90,9 +98,11 @@ class Lease:
             return
         try:
             self._link.set_deadline(self.deadline_boot_s)
+            self._shim_silent_since = None
         except ShimGone:
             self._link = None
         except ShimSilent as error:
+            self._shim_silent_since = self._shim_silent_since or time.monotonic()
             # It keeps the deadline that it has, and freezes its child by that.
             get_log("keeper").warning("the shim takes no deadline", session=str(self.claim.session.id), why=str(error))
 
@@ -129,7 +139,7 @@ class Keeper:
     @contextmanager
     def keeping(self, claim: Claim, *, claimed_at_boot_s: float) -> Iterator[Lease]:
         """Keep this lease while the block runs. `claimed_at_boot_s` is from before the claim was sent."""
-        lease = Lease(claim, deadline_boot_s=claimed_at_boot_s + self._lease_s)
+        lease = Lease(claim, deadline_boot_s=claimed_at_boot_s + self._lease_s, lease_s=self._lease_s)
         with self._lock:
             self._held[claim.holder] = lease
         try:
@@ -145,9 +155,10 @@ class Keeper:
             if lease.slot_hangs:
                 self._log.error("slot hangs: its lease is not renewed", session=str(lease.claim.session.id))
             elif not lease.is_lost:
-                self._renew(lease)
+                self.renew(lease)
 
-    def _renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease) -> None:
+        """Once, now: another term, if Postgres answers and it is still ours."""
         # Taken before the renewal is sent, so that our deadline is never later than the one that Postgres sets.
         sent_at_boot_s = boot_clock_s()
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.errors import InvalidValue
+from gsd_tasks.domain.recovery import Recovery
 from gsd_tasks.domain.state import Status
 from gsd_tasks.service.bell import HISTORY, Ear
 from gsd_tasks.store import history, outputs, sessions
@@ -20,20 +21,24 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 LOOK_S: Final = 1.0
 OUTPUT: Final = "session:output"
+ADOPTED: Final = "session:adopted"
+RECOVERED: Final = "recovery:complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened: a transition (`entry`), or new rows of a running session (`rows`).
+    """Something that happened: a transition (`entry`), new rows of a running session (`rows`), or a `recovery`.
 
-    `cursor` goes on after it. Rows are given from where the listener first saw the session run.
+    `cursor` goes on after it. Rows are given from where the listener first saw the session run. A recovery comes after
+    the transitions that it consists of, and belongs to no one session: its `session_id` is None.
     """
 
     name: str
-    session_id: SessionId
+    session_id: SessionId | None
     cursor: str
     entry: HistoryEntry | None = None
     rows: tuple[OutputRow, ...] = ()
+    recovery: Recovery | None = None
 
 
 @dataclass(slots=True)
@@ -62,11 +67,13 @@ def name_of(entry: HistoryEntry) -> str:
     """`session:started` and so on: what a transition is called."""
     if entry.to_status is Status.QUEUED:
         return "session:enqueued" if entry.from_status is None else "session:requeued"
-    return "session:started" if entry.to_status is Status.RUNNING else f"session:{entry.to_status}"
+    if entry.to_status is Status.RUNNING:
+        return ADOPTED if entry.from_status is Status.RUNNING else "session:started"
+    return f"session:{entry.to_status}"
 
 
 NAMES: Final = frozenset(
-    {"session:enqueued", "session:requeued", "session:started", OUTPUT}
+    {"session:enqueued", "session:requeued", "session:started", ADOPTED, OUTPUT, RECOVERED}
     | {f"session:{status}" for status in Status if status not in (Status.QUEUED, Status.RUNNING)}
 )
 
@@ -98,8 +105,11 @@ class Listener:
             ear.listen()
             while stop is None or not stop.is_set():
                 entries, following = self._read(cursor)
-                for place, entry in entries:
-                    yield from self._happened(entry, str(place), places)
+                for place, happened in entries:
+                    if isinstance(happened, Recovery):
+                        yield self._told(Event(name=RECOVERED, session_id=None, cursor=str(place), recovery=happened))
+                    else:
+                        yield from self._happened(happened, str(place), places)
                 cursor = following
                 for session_id in list(places.running):
                     yield from self._rows_of(session_id, str(cursor), places)
@@ -140,6 +150,6 @@ class Listener:
         with self._database.connection() as connection:
             return history.now(connection)
 
-    def _read(self, cursor: history.Cursor) -> tuple[list[tuple[history.Cursor, HistoryEntry]], history.Cursor]:
+    def _read(self, cursor: history.Cursor) -> tuple[list[tuple[history.Cursor, history.Happened]], history.Cursor]:
         with self._database.connection() as connection:
             return history.read(connection, cursor, limit=PAGE)

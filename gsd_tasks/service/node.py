@@ -18,12 +18,17 @@ from typing import TYPE_CHECKING, Final
 import uuid_utils.compat as uuid_utils
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
-from gsd_tasks.domain.session import SLOTS, SessionId, Worker, WorkerId, WorkerStatus
+from gsd_tasks.domain.session import SLOTS, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
+from gsd_tasks.process.survival import shims_survive
+from gsd_tasks.service.adopt import Inherited
 from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
 from gsd_tasks.service.lease import Keeper
 from gsd_tasks.service.loop import Loop
-from gsd_tasks.store import Database, nodes, schema
+from gsd_tasks.service.spools import Spools
+from gsd_tasks.settings import Drain
+from gsd_tasks.store import Database, adoption, nodes, schema
+from gsd_tasks.store.database import worker_name
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
@@ -40,19 +45,24 @@ class Node:
 
     def __init__(self, settings: Settings, *, database_url: str, redis_url: str, name: str, slots: int = SLOTS) -> None:
         self.settings = settings
-        self.database = Database(database_url)
+        self.containment: Containment = probe()
+        self.worker = self._describe(name, slots)
+        self.database = Database(database_url, name=worker_name(self.worker.id))
         self.bell = Bell(redis_url)
         self.keeper = Keeper(self.database, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
-        self.containment: Containment = probe()
         self.stopping = threading.Event()
+        self.inherited = Inherited()
         self._drain_until = 0.0
-        self.worker = self._describe(name, slots)
+        self._drains_by_handover = _drains_by_handover(settings.drain)
+        self._is_handing_over = False
+        self._spools: Spools | None = None
         self._free: queue.PriorityQueue[int] = queue.PriorityQueue()
         for slot in range(1, slots + 1):
             self._free.put(slot)
         self._ear = Ear(redis_url, WANTED)
         self._presence = Loop("presence", self._say_alive, interval_s=settings.heartbeat_s)
         self._listener = Loop("listener", self._listen, interval_s=0)
+        self._janitor = Loop("janitor", self._clear, interval_s=settings.lease_s)
         self._log = get_log("node")
 
     @property
@@ -64,19 +74,35 @@ class Node:
         """Take part in the cluster. Raises `SchemaMismatch` or `DatabaseUnavailable`."""
         with self.database.connection() as connection:
             schema.check(connection)
+            self._spools = Spools(self.settings.spool_dir, self.settings.private_dir, adoption.cluster_id(connection))
             nodes.register(connection, self.worker)
-        for folder in (self.settings.spool_dir, self.settings.private_dir):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for loop in (self.bell, self.keeper, self._presence, self._listener):
+        self.spools.make_folders()
+        for loop in (self.bell, self.keeper, self._presence, self._listener, self._janitor):
             loop.start()
 
-    def stop_claiming(self) -> None:
-        """Claim nothing more; the slots let go of what they run when `GSD_DRAIN_S` is over."""
+    @property
+    def spools(self) -> Spools:
+        """Those of this host, once it has started."""
+        if self._spools is None:
+            raise RuntimeError("the node has not started")
+        return self._spools
+
+    def stop_claiming(self, *, finish: bool = False) -> None:
+        """Claim nothing more, and let go of what runs: by handing it over, or (always with `finish`) by ending it.
+
+        What is to end has `GSD_DRAIN_S` for it.
+        """
+        self._is_handing_over = self._drains_by_handover and not finish
         if not self.stopping.is_set():
             # Asked again, it stops no later for that.
-            self._drain_until = time.monotonic() + self.settings.drain_s
+            self._drain_until = time.monotonic() + (0 if self._is_handing_over else self.settings.drain_s)
         self.stopping.set()
         self._presence.hurry()
+
+    @property
+    def is_handing_over(self) -> bool:
+        """It is stopping, and what runs is left to the next worker of this host."""
+        return self.stopping.is_set() and self._is_handing_over
 
     @property
     def is_drained(self) -> bool:
@@ -91,10 +117,11 @@ class Node:
     def stop(self) -> None:
         """Leave the cluster; call it when no slot is busy."""
         self.stopping.set()
-        for loop in (self._listener, self._presence, self.keeper):
+        for loop in (self._janitor, self._listener, self._presence, self.keeper):
             loop.stop()
+        self.inherited.let_go()
         with contextlib.suppress(DatabaseUnavailable):
-            # Without this word it counts as stopped a little later: it has fallen silent.
+            # Without this word it counts as gone a little later: it has fallen silent.
             self._say_alive(WorkerStatus.STOPPED)
         self.bell.stop()
         self._ear.close()
@@ -109,10 +136,6 @@ class Node:
         finally:
             self._free.put(slot)
 
-    def spool_folder(self, session_id: SessionId, attempt: int) -> Path:
-        """Where an attempt's shim keeps its spool on this host."""
-        return self.settings.spool_dir / str(session_id) / str(attempt)
-
     def _say_alive(self, status: WorkerStatus | None = None) -> None:
         present = WorkerStatus.STOPPING if self.stopping.is_set() else WorkerStatus.ALIVE
         with self.database.connection() as connection:
@@ -122,6 +145,11 @@ class Node:
         # Bells for other workers' sessions are heard too: a look costs one renewal of at most three leases.
         if self._ear.wait(min(1.0, REST_S)) is not None:
             self.keeper.hurry()
+
+    def _clear(self) -> None:
+        """What other workers of this host have left behind: they may not come back to do it."""
+        with contextlib.suppress(DatabaseUnavailable):
+            self.spools.clear(self.database)
 
     def _describe(self, name: str, slots: int) -> Worker:
         now = datetime.now(UTC)
@@ -140,6 +168,10 @@ class Node:
             started_at=now,
             seen_at=now,
         )
+
+
+def _drains_by_handover(drain: Drain) -> bool:
+    return shims_survive().survives if drain is Drain.AUTO else drain is Drain.HANDOVER
 
 
 def _first_line(path: Path) -> str:

@@ -1,70 +1,131 @@
-"""Recovering sessions whose holder has fallen silent.
+"""Recovering sessions whose holder has fallen silent, and telling which workers have.
 
-Expired on the database's clock is not enough: after an outage or a stepped clock every lease has expired, and every
-holder is about to come back. So a lease must also have stood unrenewed for its whole length on the reaper's own
-clock, watched from sweep to sweep. By then the shim has frozen the child, and nothing of the session is at work.
+Expired on the database's clock is not enough: after an outage or a step of that clock every lease has expired, and
+every holder is about to come back. So a lease must also have stood unrenewed for its whole length on the reaper's own
+clock, watched from sweep to sweep. By then the shim has frozen the child, and nothing of the session is at work. Nor is
+it needed: where the database's clock was set back, a dead holder's lease may last for hours yet. One that has stood
+still for twice its length counts as silent, whatever that clock says.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from gsd_tasks.store import leases, transitions
+from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.service.stillness import Stillness
+from gsd_tasks.store import blockers, leases, nodes, transitions
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from gsd_tasks.domain.session import Holder, SessionId
-    from gsd_tasks.domain.state import Status
+    from gsd_tasks.domain.session import Holder, SessionId, WorkerId
     from gsd_tasks.store import Database
-    from gsd_tasks.store.holding import Held
+    from gsd_tasks.store.blockers import Blocker
+    from gsd_tasks.store.holding import Held, Recovered
 
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A lease as it was first seen with this count of renewals."""
-
-    renewals: int
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """A session that was taken from a silent holder, and what became of it."""
-
-    session_id: SessionId
-    status: Status
+#: How many leases long one must have stood still that has not expired.
+TERMS_UNEXPIRED: Final = 2
+STATES: Final = ("requeued", "failed", "cancelled", "paused")
 
 
 class Reaper:
-    """Keeps what it has seen between sweeps: one per process. Two do no harm: each recovery is one statement."""
+    """Keeps what it has seen between sweeps: one per process. Two do no harm: each recovery is one statement.
+
+    A pause between two sweeps counts for half a lease at most, and one that has failed makes all the watching begin
+    anew: when the database is back, or this process goes on, every holder has the time to say that it is there.
+    """
 
     def __init__(self, *, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease_s = lease_s
-        self._clock = clock
-        self._watched: dict[tuple[SessionId, Holder], _Watched] = {}
+        self._leases: Stillness[tuple[SessionId, Holder]] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
+        self._workers: Stillness[WorkerId] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
+        self._due_at = math.inf
+        self._log = get_log("reaper")
 
-    def sweep(self, database: Database) -> list[Recovered]:
-        """Look at every lease; recover the sessions of those that are expired and have stood still."""
-        with database.connection() as connection:
-            held = leases.all_held(connection)
-            self._watched = {lease.key: self._watch(lease) for lease in held}
-            recovered = []
-            for lease in held:
-                if lease.is_expired and self._has_stood_still(lease):
-                    status = transitions.recover(connection, lease)
-                    if status is not None:
-                        recovered.append(Recovered(session_id=lease.session_id, status=status))
-        for one in recovered:
-            get_log("reaper").warning("recovered", session=str(one.session_id), now=str(one.status))
+    @property
+    def due_at(self) -> float:
+        """When the next sweep could recover something that this one could not, on the reaper's clock."""
+        return self._due_at
+
+    def sweep(self, database: Database) -> Recovered:
+        """Look at every lease; recover the sessions of the silent ones, all in one statement.
+
+        Raises:
+            DatabaseUnavailable: what was under way may or may not have happened.
+        """
+        self._due_at = math.inf
+        try:
+            recovered = self._recover(database)
+            self._mark_gone(database)
+        except DatabaseUnavailable:
+            self._leases.forget()
+            self._workers.forget()
+            self._due_at = math.inf
+            raise
         return recovered
 
-    def _watch(self, lease: Held) -> _Watched:
-        before = self._watched.get(lease.key)
-        return before if before and before.renewals == lease.renewals else _Watched(lease.renewals, self._clock())
+    def _recover(self, database: Database) -> Recovered:
+        with database.connection() as connection:
+            held = leases.all_held(connection)
+            self._leases.look({lease.key: lease.renewals for lease in held})
+            silent = [lease for lease in held if self._is_silent(lease)]
+            recovered = transitions.recover(connection, silent)
+        if recovered:
+            self._log.warning("recovered", **_by_state(recovered))
+        self._due_at = min(map(self._may_be_silent_at, held), default=math.inf)
+        if len(recovered) < len(silent):
+            self._unblock(database, silent)
+        return recovered
 
-    def _has_stood_still(self, lease: Held) -> bool:
-        return self._clock() - self._watched[lease.key].since_s >= self._lease_s
+    def _is_silent(self, lease: Held) -> bool:
+        terms = 1 if lease.is_expired else TERMS_UNEXPIRED
+        return self._leases.still_for_s(lease.key) >= terms * self._lease_s
+
+    def _may_be_silent_at(self, lease: Held) -> float:
+        """The next moment at which it may count as silent. None, if it did so long ago: what could be done was done."""
+        for terms in (1, TERMS_UNEXPIRED):
+            if self._leases.still_for_s(lease.key) < terms * self._lease_s:
+                return self._leases.will_have_stood_at(lease.key, terms * self._lease_s)
+        return math.inf
+
+    def _unblock(self, database: Database, silent: Sequence[Held]) -> None:
+        """Whoever is locked by somebody else was passed over. A backend of the silent holder's own is ended."""
+        with database.connection() as connection:
+            still_there = {lease.key: lease.renewals for lease in leases.all_held(connection)}
+        for lease in silent:
+            if still_there.get(lease.key) == lease.renewals:
+                for blocker in blockers.find(database, lease.session_id):
+                    self._end_or_tell(database, lease.session_id, blocker)
+
+    def _end_or_tell(self, database: Database, session_id: SessionId, blocker: Blocker) -> None:
+        log = self._log.bind(
+            session=str(session_id),
+            pid=blocker.pid,
+            application=blocker.application,
+            user=blocker.user,
+            open_for_s=round(blocker.open_for_s),
+        )
+        if not blocker.is_holders or blocker.open_for_s <= self._lease_s:
+            log.warning("a recovery waits for somebody's lock")
+            return
+        with database.connection() as connection:
+            has_ended = blockers.end(connection, blocker)
+        if has_ended:
+            self._due_at = -math.inf
+            log.warning("ended a connection of a silent worker, which held a lock")
+
+    def _mark_gone(self, database: Database) -> None:
+        with database.connection() as connection:
+            expected = nodes.heard_of(connection)
+            self._workers.look(expected)
+            silent = {id_: at for id_, at in expected.items() if self._workers.still_for_s(id_) >= self._lease_s}
+            names = nodes.mark_gone(connection, silent) if silent else []
+        if names:
+            self._log.warning("workers have gone", workers=names)
+
+
+def _by_state(recovered: Recovered) -> dict[str, list[str]]:
+    return {name: list(map(str, getattr(recovered, name))) for name in STATES if getattr(recovered, name)}

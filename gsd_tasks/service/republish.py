@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gsd_tasks.domain.errors import BrokerUnavailable
 from gsd_tasks.store import sessions, transitions
+from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.submit import Publish
@@ -32,30 +34,40 @@ class Messages(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep did."""
+    """What a sweep did. Without an answer of Redis (`redis_answers`), what it did not publish waits for the next."""
 
     published: int = 0
     expired: Sequence[SessionId] = ()
+    redis_answers: bool = True
 
 
 def republish(database: Database, messages: Messages, publish: Publish) -> Swept:
     """One sweep. Running it twice at once sends a message too many, which does nothing."""
+    published, redis_answers = 0, True
+    try:
+        for _ in _send_missing(database, messages, publish):
+            published += 1
+    except BrokerUnavailable as error:
+        redis_answers = False
+        get_log("republish").warning("messages wait for the next sweep", why=str(error))
+    # Last: it waits where somebody has locked such a session, and nothing else should wait for that.
     with database.connection() as connection:
         expired = transitions.expire(connection)
+    return Swept(published=published, expired=expired, redis_answers=redis_answers)
+
+
+def _send_missing(database: Database, messages: Messages, publish: Publish) -> Iterator[SessionId]:
+    with database.connection() as connection:
         waiting = sessions.count_claimable(connection)
     # The lengths cost next to nothing; the ids are read only when the lengths say that something is missing. Each
     # queue by itself: messages too many in one that nobody takes from must not stand for those that another has lost.
     lacking = [queue for queue, number in waiting.items() if messages.count(queue) < number]
-    published = sum(_republish_queue(database, messages, publish, queue) for queue in lacking)
-    return Swept(published=published, expired=expired)
-
-
-def _republish_queue(database: Database, messages: Messages, publish: Publish, queue: str) -> int:
-    # Ids first, sessions second: one that is claimed in between is not sent again.
-    present = messages.session_ids(queue)
-    with database.connection() as connection:
-        claimable = sessions.claimable(connection, queue, limit=SWEEP_SESSIONS)
-    absent = [found for found in claimable if str(found[0]) not in present]
-    for session_id, priority in absent:
-        publish(session_id, queue=queue, priority=priority)
-    return len(absent)
+    for queue in lacking:
+        # Ids first, sessions second: one that is claimed in between is not sent again.
+        present = messages.session_ids(queue)
+        with database.connection() as connection:
+            claimable = sessions.claimable(connection, queue, limit=SWEEP_SESSIONS)
+        for session_id, priority in claimable:
+            if str(session_id) not in present:
+                publish(session_id, queue=queue, priority=priority)
+                yield session_id

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.claude_events import judge
 from gsd_tasks.domain.errors import Fenced
-from gsd_tasks.domain.policy import Ending, Verdict, decide, judge_command
+from gsd_tasks.domain.policy import USUAL, Budget, Ending, Verdict, decide, judge_command
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason
 from gsd_tasks.process.spool.exits import EndedBy
@@ -15,12 +16,15 @@ from gsd_tasks.store import leases, transitions
 
 if TYPE_CHECKING:
     from gsd_tasks.domain.claude_events import Conversation
+    from gsd_tasks.domain.policy import Backoff
     from gsd_tasks.domain.session import Limits, OnLost, Session
     from gsd_tasks.domain.state import Wanted
     from gsd_tasks.process.spool.exits import ExitRecord
     from gsd_tasks.store import Claim, Database
 
 LONGEST_DETAIL: Final = 2000
+#: How often people may want something else while one outcome is being written.
+MOST_CHANGES_OF_MIND: Final = 100
 
 
 def ending_of(session: Session, record: ExitRecord, conversation: Conversation, *, handed_back: bool) -> Ending:
@@ -44,23 +48,41 @@ def ending_of(session: Session, record: ExitRecord, conversation: Conversation, 
     )
 
 
-def settle(database: Database, claim: Claim, ending: Ending, wanted: Wanted | None, *, on_lost: OnLost) -> Verdict:
+def settle(
+    database: Database,
+    claim: Claim,
+    ending: Ending,
+    wanted: Wanted | None,
+    *,
+    on_lost: OnLost,
+    backoff: Backoff = USUAL,
+) -> Verdict:
     """Write the next state, by the holder alone.
+
+    `wanted` is what its holder has heard. What people want in the moment of the writing is what counts.
 
     Raises:
         Fenced: somebody else holds the session; nothing was written.
         DatabaseUnavailable: try again; it is written once, however often this is called.
     """
     ending = replace(ending, detail=ending.detail and _storable(ending.detail))
-    verdict = decide(ending, wanted=wanted, on_lost=on_lost)
-    with database.connection() as connection:
-        if transitions.settle(connection, claim, verdict) or leases.was_settled_by(connection, claim):
-            return verdict
-        # A cancel came between the last renewal and this: it counts more than another try.
-        renewed = leases.renew(connection, claim, lease_s=1)
-        if renewed is None or renewed.wanted is wanted:
-            raise Fenced(f"session {claim.session.id} is no longer ours to settle")
-    return settle(database, claim, ending, renewed.wanted, on_lost=on_lost)
+    for _ in range(MOST_CHANGES_OF_MIND):
+        verdict = decide(
+            ending,
+            wanted=wanted,
+            on_lost=on_lost,
+            budget=Budget.of(claim.session),
+            backoff=backoff,
+            chance=random.random(),  # noqa: S311  (it spreads the load, it keeps no secret)
+        )
+        with database.connection() as connection:
+            if transitions.settle(connection, claim, verdict) or leases.was_settled_by(connection, claim):
+                return verdict
+            renewed = leases.renew(connection, claim, lease_s=1)
+        if renewed is None:
+            break
+        wanted = renewed.wanted
+    raise Fenced(f"session {claim.session.id} is no longer ours to settle")
 
 
 def _storable(detail: str) -> str:
@@ -69,7 +91,8 @@ def _storable(detail: str) -> str:
 
 
 def _ended_by_shim(session: Session, record: ExitRecord, ended_by: EndedBy, *, handed_back: bool) -> Ending:
-    stopped_with_worker = handed_back and ended_by is EndedBy.STOPPED
+    # A command is never paused: who tells its child to end, and not because of a cancel, is a worker that stops.
+    stopped_with_worker = ended_by is EndedBy.STOPPED and (handed_back or session.kind is Kind.COMMAND)
     reason, detail = _why_ended(session.limits, record, ended_by)
     return Ending(
         reason=Reason.WORKER_STOPPED if stopped_with_worker else reason,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import uuid_utils.compat as uuid_utils
 
-from gsd_tasks.domain.errors import BrokerUnavailable, KeyReused
+from gsd_tasks.domain.errors import BrokerUnavailable, KeyReused, NoSuchSession
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.submission import digest, validate
-from gsd_tasks.service.control import find
 from gsd_tasks.store import sessions, transitions
 from gsd_tasks.telemetry import get_log
 
@@ -36,13 +36,22 @@ def submit(database: Database, publish: Publish, request: Submission) -> Session
     validate(request)
     with database.connection() as connection:
         session_id, is_new = _write(connection, request)
-        session = find(connection, session_id)
-    if is_new and session.run_at is None:
-        try:
-            publish(session.id, queue=session.queue, priority=session.priority)
-        except BrokerUnavailable as error:
-            get_log("submit").warning("queued without a message", session=str(session.id), why=str(error))
+        session = sessions.get(connection, session_id)
+    if session is None:
+        raise NoSuchSession(str(session_id))
+    if is_new:
+        announce(publish, session)
     return session
+
+
+def announce(publish: Publish, session: Session) -> None:
+    """Send the message for a session that is queued, if it is due. Without Redis the re-publisher does it later."""
+    if session.run_at is not None and session.run_at > datetime.now(UTC):
+        return
+    try:
+        publish(session.id, queue=session.queue, priority=session.priority)
+    except BrokerUnavailable as error:
+        get_log("submit").warning("queued without a message", session=str(session.id), why=str(error))
 
 
 def _write(connection: Connection, request: Submission) -> tuple[SessionId, bool]:

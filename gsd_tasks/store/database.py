@@ -7,6 +7,7 @@ arrived, so a process that is stopped or cut off in the middle of sending holds 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event
@@ -18,6 +19,7 @@ from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from sqlalchemy import Connection, Engine
 
@@ -31,15 +33,26 @@ SOCKET: Final[dict[str, Any]] = {
     "tcp_user_timeout": 15_000,
 }
 
+#: What a connection calls itself in `pg_stat_activity`, where nothing more is known of it.
+NAME: Final = "gsd-tasks"
+
 #: The SQLSTATE of a write to a server that stands by, or was made to take none.
 READ_ONLY: Final = "25006"
 
 
 class Database:
-    """A pool of autocommit connections, safe to share among threads. Connects on first use."""
+    """A pool of autocommit connections, safe to share among threads. Connects on first use.
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
-        self._engine = _engine(url, connections)
+    `name` is theirs in `pg_stat_activity`. With `lock_timeout_s`, a statement that waits so long for somebody's lock
+    gives up, and that counts as a database that does not answer.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = 10, name: str = NAME, lock_timeout_s: float | None = None
+    ) -> None:
+        self._engine = _engine(url, connections, name)
+        if lock_timeout_s is not None:
+            event.listen(self._engine, "connect", partial(_bound_locks, milliseconds=round(lock_timeout_s * 1000)))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -75,7 +88,12 @@ class Database:
         self._engine.dispose()
 
 
-def _engine(url: str, connections: int) -> Engine:
+def worker_name(worker_id: UUID) -> str:
+    """What the connections of a worker call themselves. `blockers` tells by it whose a lock is."""
+    return f"{NAME} {worker_id}"
+
+
+def _engine(url: str, connections: int, name: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -93,7 +111,7 @@ def _engine(url: str, connections: int) -> Engine:
         hide_parameters=True,
         # Nothing is ever open when a connection comes back, so nothing needs to be rolled back.
         pool_reset_on_return=None,
-        connect_args=SOCKET | {"application_name": "gsd-tasks"},
+        connect_args=SOCKET | {"application_name": name},
     )
     event.listen(engine, "connect", _prepare)
     return engine
@@ -102,6 +120,10 @@ def _engine(url: str, connections: int) -> Engine:
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
     dbapi_connection.prepare_threshold = 2
+
+
+def _bound_locks(dbapi_connection: Any, _record: object, *, milliseconds: int) -> None:
+    dbapi_connection.execute(f"SET lock_timeout = {milliseconds}")
 
 
 def _is_read_only(error: DBAPIError) -> bool:

@@ -6,22 +6,29 @@ transaction that is still under way is settled for good. Within a window the ord
 for each session: a later transition waited for the earlier one's row lock before it drew its id.
 
 A cursor is `low.high.id`: the window being read, and the last row of it that was seen.
+
+What reapers recovered stands in a table of its own, with ids of the same sequence, and is read along.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from sqlalchemy import Text, cast, func, insert, literal, select
 
 from gsd_tasks.domain.errors import InvalidValue
+from gsd_tasks.domain.recovery import Recovery
 from gsd_tasks.domain.session import HistoryEntry, SessionId
+from gsd_tasks.store.recoveries import to_recovery
 from gsd_tasks.store.rows import to_history
-from gsd_tasks.store.tables import Xid8, session_history, workers
+from gsd_tasks.store.tables import Xid8, recoveries, session_history, workers
 
 if TYPE_CHECKING:
-    from sqlalchemy import CTE, ColumnElement, Connection, Insert, Select
+    from sqlalchemy import CTE, ColumnElement, Connection, Insert, Select, Table
+
+#: An entry of the stream of all that happens.
+Happened: TypeAlias = HistoryEntry | Recovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,8 @@ def now(connection: Connection) -> Cursor:
     return Cursor(horizon, horizon, 0)
 
 
-def read(connection: Connection, after: Cursor, *, limit: int) -> tuple[list[tuple[Cursor, HistoryEntry]], Cursor]:
-    """At most `limit` transitions after a cursor, each with its own cursor, and the cursor to go on from."""
+def read(connection: Connection, after: Cursor, *, limit: int) -> tuple[list[tuple[Cursor, Happened]], Cursor]:
+    """At most `limit` transitions and recoveries after a cursor, each with its own, and the cursor to go on from."""
     entries = _window(connection, after, limit)
     if len(entries) == limit:
         return entries, entries[-1][0]
@@ -82,21 +89,23 @@ def note(moved: CTE, before: CTE) -> Insert:
     )
 
 
-def _window(connection: Connection, window: Cursor, limit: int) -> list[tuple[Cursor, HistoryEntry]]:
+def _window(connection: Connection, window: Cursor, limit: int) -> list[tuple[Cursor, Happened]]:
     if window.low >= window.high:
         return []
-    rows = (
-        _view()
-        .where(
-            session_history.c.xid >= _xid(window.low),
-            session_history.c.xid < _xid(window.high),
-            session_history.c.id > window.last_id,
-        )
-        .order_by(session_history.c.id)
+    # What is within a window does not change any more: two statements see the same.
+    entries = connection.execute(_page(_view(), session_history, window, limit)).mappings()
+    recovered = connection.execute(_page(select(recoveries), recoveries, window, limit)).mappings()
+    found: list[Happened] = [*map(to_history, entries), *map(to_recovery, recovered)]
+    found.sort(key=lambda happened: happened.id)
+    return [(Cursor(window.low, window.high, happened.id), happened) for happened in found[:limit]]
+
+
+def _page(view: Select[Any], table: Table, window: Cursor, limit: int) -> Select[Any]:
+    return (
+        view.where(table.c.xid >= _xid(window.low), table.c.xid < _xid(window.high), table.c.id > window.last_id)
+        .order_by(table.c.id)
         .limit(limit)
     )
-    found = map(to_history, connection.execute(rows).mappings())
-    return [(Cursor(window.low, window.high, entry.id), entry) for entry in found]
 
 
 def _horizon(connection: Connection) -> int:

@@ -31,3 +31,17 @@ class Held:
     def key(self) -> tuple[SessionId, Holder]:
         """Which lease it is: a session's next one has another holder."""
         return self.session_id, self.holder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What was taken from silent holders at one go, by what became of it. `id` orders it among the transitions."""
+
+    id: int | None = None
+    requeued: tuple[SessionId, ...] = ()
+    failed: tuple[SessionId, ...] = ()
+    cancelled: tuple[SessionId, ...] = ()
+    paused: tuple[SessionId, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.requeued) + len(self.failed) + len(self.cancelled) + len(self.paused)

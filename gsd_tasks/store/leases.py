@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, select, update
 
 from gsd_tasks.domain.state import Wanted
 from gsd_tasks.store.holding import Claim, Held
-from gsd_tasks.store.tables import NOW, attempts, interval, leases, sessions
+from gsd_tasks.store.tables import NOW, attempts, interval, leases, recoveries, session_history, sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -70,6 +70,8 @@ def mark_launching(connection: Connection, claim: Claim) -> bool:
         .where(
             attempts.c.session_id == claim.session.id,
             attempts.c.attempt == claim.attempt,
+            # After a wait for this row this is looked at again, the lease is not: who took the one has ended the other.
+            attempts.c.ended_at.is_(None),
             select(leases.c.session_id).where(holds(claim)).exists(),
         )
         .values(launching_at=NOW)
@@ -80,11 +82,14 @@ def mark_launching(connection: Connection, claim: Claim) -> bool:
 
 def was_settled_by(connection: Connection, claim: Claim) -> bool:
     """Whether this very claim was settled: the answer to a settlement whose outcome stayed unknown."""
+    of_attempt = session_history.c.session_id == claim.session.id, session_history.c.attempt == claim.attempt
+    was_recovered = select(recoveries.c.id).join(session_history, session_history.c.xid == recoveries.c.xid)
     statement = select(attempts.c.ended_at).where(
         attempts.c.session_id == claim.session.id,
         attempts.c.attempt == claim.attempt,
         attempts.c.holder == claim.holder,
         attempts.c.ended_at.is_not(None),
+        ~was_recovered.where(*of_attempt).exists(),
     )
     return connection.execute(statement).first() is not None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import case, select, update
+from sqlalchemy import and_, case, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
@@ -12,7 +12,13 @@ from gsd_tasks.store.rows import utc
 from gsd_tasks.store.tables import NOW, interval, leases, workers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from sqlalchemy import Connection
+
+#: A worker of which nothing else is known speaks with each heartbeat.
+EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
 
 
 def register(connection: Connection, worker: Worker) -> None:
@@ -27,10 +33,28 @@ def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> N
     connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status))
 
 
+def heard_of(connection: Connection) -> dict[WorkerId, datetime]:
+    """When each worker was last seen that should be heard of: those that have neither stopped nor gone."""
+    rows = connection.execute(select(workers.c.id, workers.c.seen_at).where(workers.c.status.in_(EXPECTED)))
+    return {row.id: row.seen_at for row in rows}
+
+
+def mark_gone(connection: Connection, silent: Mapping[WorkerId, datetime]) -> list[str]:
+    """Those that have said nothing since they were last seen: their names. One that comes back says so by itself."""
+    unchanged = tuple_(workers.c.id, workers.c.seen_at).in_(list(silent.items()))
+    statement = (
+        update(workers)
+        .where(unchanged, workers.c.status.in_(EXPECTED))
+        .values(status=WorkerStatus.GONE)
+        .returning(workers.c.name)
+    )
+    return list(connection.execute(statement).scalars())
+
+
 def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -> list[Worker]:
-    """The newest lives first, with the sessions in their slots. One that is silent for so long counts as stopped."""
-    silent = workers.c.seen_at < NOW - interval(silent_after_s)
-    status = case((silent, WorkerStatus.STOPPED.value), else_=workers.c.status).label("status")
+    """The newest lives first, with the sessions in their slots. One that is silent for so long counts as gone."""
+    silent = and_(workers.c.seen_at < NOW - interval(silent_after_s), workers.c.status.in_(EXPECTED))
+    status = case((silent, WorkerStatus.GONE.value), else_=workers.c.status).label("status")
     columns = [column for column in workers.c if column.name != "status"]
     newest = select(*columns, status).order_by(workers.c.started_at.desc()).limit(limit)
     busy = _busy(connection)

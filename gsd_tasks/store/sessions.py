@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import any_, delete, func, null, select, union_all, update
 
 from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.domain.state import FINAL, Status, Wanted
@@ -16,7 +16,7 @@ from gsd_tasks.store.transitions import CLAIMABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
 
 LONGEST_PREFIX = 32
 
@@ -62,7 +62,11 @@ def listed(
 ) -> list[Session]:
     """The newest first; `before` is the last one of the page before."""
     view = _view().order_by(sessions.c.id.desc()).limit(limit)
-    if chosen := list(statuses):
+    chosen = list(statuses)
+    if chosen and thread is None and parent_id is None:
+        # A query by itself: joined, all sessions that are newer than the page may be read, to be passed over.
+        view = view.where(sessions.c.id == any_(func.array(_newest_of_each(chosen, before, limit))))
+    elif chosen:
         view = view.where(sessions.c.status.in_(chosen))
     if thread is not None:
         view = view.where(sessions.c.thread == thread)
@@ -73,12 +77,29 @@ def listed(
     return [to_session(row) for row in connection.execute(view).mappings()]
 
 
+def _newest_of_each(statuses: Iterable[Status], before: SessionId | None, limit: int) -> ScalarSelect[Any]:
+    """Ids of as many of each status as a page has rows, from the index alone."""
+    newest = (select(sessions.c.id).where(sessions.c.status == status) for status in statuses)
+    older = newest if before is None else (ids.where(sessions.c.id < before) for ids in newest)
+    pages = (ids.order_by(sessions.c.id.desc()).limit(limit).subquery() for ids in older)
+    return union_all(*(select(page.c.id) for page in pages)).scalar_subquery()
+
+
 def want(connection: Connection, session_id: SessionId, wanted: Wanted) -> bool:
-    """Ask the holder of a running session for something. False: it is not running."""
+    """Ask the holder of a running session for something. False: it is not running, or is to be cancelled already."""
+    return _wish(connection, session_id, sessions.c.wanted.is_distinct_from(Wanted.CANCEL), wanted)
+
+
+def take_back_pause(connection: Connection, session_id: SessionId) -> bool:
+    """Let a running session go on that was asked to pause. False: it is not, or its holder has done so already."""
+    return _wish(connection, session_id, sessions.c.wanted == Wanted.PAUSE, None)
+
+
+def _wish(connection: Connection, session_id: SessionId, guard: ColumnElement[bool], wanted: Wanted | None) -> bool:
     statement = (
         update(sessions)
-        .where(sessions.c.id == session_id, sessions.c.status == Status.RUNNING)
-        .values(wanted=wanted)
+        .where(sessions.c.id == session_id, sessions.c.status == Status.RUNNING, guard)
+        .values(wanted=null() if wanted is None else wanted)
         .returning(sessions.c.id)
     )
     return connection.execute(statement).first() is not None

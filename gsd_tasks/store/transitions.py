@@ -18,10 +18,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from gsd_tasks.domain.errors import NoSuchSession
-from gsd_tasks.domain.session import Holder, OnLost, SessionId, Submission, WorkerId
+from gsd_tasks.domain.session import Holder, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
-from gsd_tasks.store import history
-from gsd_tasks.store.holding import Claim, Held
+from gsd_tasks.store import history, silence
+from gsd_tasks.store.holding import Claim, Held, Recovered
 from gsd_tasks.store.rows import from_submission, to_session
 from gsd_tasks.store.tables import NOW, attempts, interval, leases, session_history, sessions, workers
 
@@ -32,21 +32,19 @@ if TYPE_CHECKING:
 
     from gsd_tasks.domain.policy import Verdict
 
-#: How many workers a session may lose before it is failed.
-MAX_RECOVERIES = 3
 LOST = Reason.LEASE_LOST.value
 
+#: Written out, not sent as a value: a plan for all values could not use the index of what is queued.
+QUEUED: ColumnElement[bool] = sessions.c.status == literal(Status.QUEUED.value, literal_execute=True)
 #: What may run now. The claim and the re-publisher share it, so that neither waits for what the other refuses.
 CLAIMABLE: ColumnElement[bool] = and_(
-    sessions.c.status == Status.QUEUED,
+    QUEUED,
     or_(sessions.c.run_at.is_(None), sessions.c.run_at <= NOW),
     # What has begun does not expire any more: `expires_at` bounds the wait for the beginning.
     or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > NOW, sessions.c.attempt > 0),
 )
 #: What will never run: too late, and not begun.
-EXPIRED: ColumnElement[bool] = and_(
-    sessions.c.status == Status.QUEUED, sessions.c.expires_at <= NOW, sessions.c.attempt == 0
-)
+EXPIRED: ColumnElement[bool] = and_(QUEUED, sessions.c.expires_at <= NOW, sessions.c.attempt == 0)
 
 
 def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:
@@ -94,6 +92,7 @@ def claim(
             slot=slot,
             exit_code=null(),
             exit_signal=null(),
+            result=null(),
             started_at=func.coalesce(sessions.c.started_at, NOW),
         )
         .returning(*sessions.c)
@@ -145,15 +144,13 @@ def find_claim(connection: Connection, session_id: SessionId, holder: Holder) ->
 
 
 def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
-    """running -> completed, failed, cancelled, or queued again; by its holder alone. False: somebody else holds it now.
+    """running -> completed, failed, cancelled, paused, or queued again; by its holder alone.
 
-    `wanted` is consumed in the same statement, and a cancel that arrived after the verdict was made wins over another
-    try.
+    `wanted` is consumed in the same statement. False: somebody else holds it now; or people want something else than
+    the verdict took them to want, and another verdict is due.
     """
     ending = verdict.ending
-    requeued = verdict.status is Status.QUEUED
-    guard = [sessions.c.wanted.is_(None)] if requeued else []
-    locked = _held(claim, *guard)
+    locked = _held(claim, *_still_wanted(verdict))
     moved = (
         update(sessions)
         .where(sessions.c.id == locked.c.id)
@@ -162,111 +159,139 @@ def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
             reason=verdict.reason,
             detail=verdict.detail,
             wanted=null(),
+            tries=verdict.tries,
+            recoveries=verdict.recoveries,
             last_seq=locked.c.last_seq,
             exit_code=ending.exit_code,
             exit_signal=ending.exit_signal,
             result=null() if ending.result is None else ending.result,
-            ended_at=null() if requeued else NOW,
+            run_at=NOW + interval(verdict.delay_s) if verdict.delay_s else sessions.c.run_at,
+            ended_at=NOW if verdict.status.is_final else null(),
         )
         .returning(*sessions.c)
         .cte("moved")
     )
     how = {"reason": moved.c.reason, "exit_code": ending.exit_code, "exit_signal": ending.exit_signal}
-    return _left_running(connection, moved, locked, how) is not None
+    along = (*_left_running(moved, how), history.note(moved, locked).cte("history"))
+    return connection.execute(select(moved.c.id).add_cte(*along)).first() is not None
 
 
-def recover(connection: Connection, silent: Held) -> Status | None:
-    """running -> queued, failed or cancelled: taken from a holder that has not renewed since it was seen as `silent`.
+def recover(connection: Connection, silent: Sequence[Held]) -> Recovered:
+    """running -> queued, failed, cancelled or paused: taken from holders that have not renewed since they were seen.
 
-    Queued again where the producer allows it, or where no child can have begun; cancelled where that was asked for. A
-    session that has lost so many workers already is failed: it may be what ends them. None: the holder came back.
+    Cancelled or paused where that was asked for; queued again where no child can have begun, which counts nothing, or
+    where the producer allows it and `max_recoveries` is not used up; else failed. What somebody else has in hand just
+    now, and whose holder has come back, is left out. Whether a lease has expired is for the caller to say: on a clock
+    that was set back it does not, for as long as it was set back.
     """
-    lost_before = (
-        select(func.count())
-        .select_from(attempts)
-        .where(attempts.c.session_id == sessions.c.id, attempts.c.reason == Reason.LEASE_LOST)
-        .correlate(sessions)
-        .scalar_subquery()
-    )
-    locked = (
-        select(
-            sessions.c.id,
-            sessions.c.status,
-            leases.c.last_seq,
-            case(
-                (sessions.c.wanted == Wanted.CANCEL, Status.CANCELLED.value),
-                (attempts.c.launching_at.is_(None), Status.QUEUED.value),
-                (and_(sessions.c.on_lost == OnLost.REQUEUE, lost_before < MAX_RECOVERIES), Status.QUEUED.value),
-                else_=Status.FAILED.value,
-            ).label("becomes"),
-        )
-        .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
-        .join(attempts, and_(attempts.c.session_id == leases.c.session_id, attempts.c.attempt == leases.c.attempt))
-        .where(
-            sessions.c.id == silent.session_id,
-            sessions.c.status == Status.RUNNING,
-            leases.c.holder == silent.holder,
-            leases.c.renewals == silent.renewals,
-            leases.c.expires_at < NOW,
-        )
-        .with_for_update(of=[sessions, leases], skip_locked=True)
-        .cte("before")
-    )
-    requeued = locked.c.becomes == Status.QUEUED.value
+    if not silent:
+        return Recovered()
+    locked = silence.locked(silent)
+    ended = {Status.FAILED.value, Status.CANCELLED.value}
     moved = (
         update(sessions)
         .where(sessions.c.id == locked.c.id)
         .values(
             status=locked.c.becomes,
-            reason=case((locked.c.becomes == Status.CANCELLED.value, Reason.CANCELLED.value), else_=LOST),
-            detail="its worker has fallen silent",
+            reason=case(
+                (locked.c.becomes == Status.CANCELLED.value, Reason.CANCELLED.value),
+                (locked.c.becomes == Status.PAUSED.value, Reason.PAUSED.value),
+                else_=LOST,
+            ),
+            detail=locked.c.because,
             wanted=null(),
+            recoveries=sessions.c.recoveries + locked.c.counts,
             last_seq=locked.c.last_seq,
-            ended_at=case((requeued, null()), else_=NOW),
+            ended_at=case((locked.c.becomes.in_(ended), NOW), else_=null()),
         )
         .returning(*sessions.c)
         .cte("moved")
     )
-    return _left_running(connection, moved, locked, {"reason": LOST})
+    noted = history.note(moved, locked).returning(session_history.c.session_id).cte("history")
+    event = silence.event(moved, noted)
+    ended_attempts, freed = _left_running(moved, {"reason": LOST})
+    statement = select(event).add_cte(ended_attempts, freed)
+    row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        return Recovered()
+    return Recovered(id=row["id"], **{name: tuple(row[name]) for name in silence.RECOVERED})
 
 
 def cancel_idle(connection: Connection, session_id: SessionId) -> bool:
     """queued, waiting_checkpoint or paused -> cancelled. False: it is in none of these states."""
-    return (
-        _end_idle(
-            connection,
-            and_(
-                sessions.c.id == session_id,
-                sessions.c.status.in_([Status.QUEUED, Status.WAITING_CHECKPOINT, Status.PAUSED]),
-            ),
-            Status.CANCELLED,
-            Reason.CANCELLED,
-            "cancelled before it ran",
-        )
-        != []
-    )
+    idle = [Status.QUEUED, Status.WAITING_CHECKPOINT, Status.PAUSED]
+    guard = and_(sessions.c.id == session_id, sessions.c.status.in_(idle))
+    return bool(_end_idle(connection, guard, Status.CANCELLED, Reason.CANCELLED, _while_idle("cancelled")))
+
+
+def pause_idle(connection: Connection, session_id: SessionId) -> bool:
+    """queued -> paused. False: it is not queued."""
+    guard = and_(sessions.c.id == session_id, sessions.c.status == Status.QUEUED)
+    changes = {"status": Status.PAUSED, "reason": Reason.PAUSED, "detail": _while_idle("paused")}
+    return bool(_move_idle(connection, guard, changes))
+
+
+def resume(connection: Connection, session_id: SessionId) -> bool:
+    """paused -> queued. False: it is not paused."""
+    guard = and_(sessions.c.id == session_id, sessions.c.status == Status.PAUSED)
+    return bool(_move_idle(connection, guard, {"status": Status.QUEUED, "reason": Reason.RESUMED, "detail": null()}))
+
+
+def retry(connection: Connection, session_id: SessionId) -> bool:
+    """failed or cancelled -> queued: to run at once, as if nothing had been tried. False: it is neither of them.
+
+    Attempts and rows count on.
+    """
+    guard = and_(sessions.c.id == session_id, sessions.c.status.in_([Status.FAILED, Status.CANCELLED]))
+    cleared = ("detail", "run_at", "expires_at", "ended_at", "exit_code", "exit_signal", "result")
+    anew = {"status": Status.QUEUED, "reason": Reason.RETRIED, "tries": 0, "recoveries": 0}
+    return bool(_move_idle(connection, guard, anew | {name: null() for name in cleared}))
 
 
 def expire(connection: Connection, *, limit: int = 1000) -> Sequence[SessionId]:
     """queued -> failed, for those whose `expires_at` has passed before they ran; at most `limit` of them."""
-    due = select(sessions.c.id).where(EXPIRED).limit(limit)
-    guard = and_(sessions.c.id.in_(due), EXPIRED)
-    return _end_idle(connection, guard, Status.FAILED, Reason.EXPIRED, "it did not begin before expires_at")
+    detail = literal("it did not begin before expires_at")
+    return _end_idle(connection, EXPIRED, Status.FAILED, Reason.EXPIRED, detail, limit=limit)
 
 
 def _end_idle(
-    connection: Connection, guard: ColumnElement[bool], to: Status, reason: Reason, detail: str
+    connection: Connection,
+    guard: ColumnElement[bool],
+    to: Status,
+    reason: Reason,
+    detail: ColumnElement[str],
+    *,
+    limit: int | None = None,
 ) -> Sequence[SessionId]:
-    locked = select(sessions.c.id, sessions.c.status).where(guard).with_for_update(skip_locked=False).cte("before")
-    moved = (
-        update(sessions)
-        .where(sessions.c.id == locked.c.id)
-        .values(status=to, reason=reason, detail=detail, ended_at=NOW)
-        .returning(*sessions.c)
-        .cte("moved")
-    )
+    changes = {"status": to, "reason": reason, "detail": detail, "ended_at": NOW}
+    return _move_idle(connection, guard, changes, limit=limit)
+
+
+def _move_idle(
+    connection: Connection, guard: ColumnElement[bool], changes: Mapping[str, Any], *, limit: int | None = None
+) -> Sequence[SessionId]:
+    """Nobody holds these: the guard over the session's own row is enough."""
+    # The limit stands here: in a query of its own, compared by id, it may be run once for every row.
+    before = select(sessions.c.id, sessions.c.status).where(guard).limit(limit)
+    locked = before.with_for_update().cte("before")
+    moved = update(sessions).where(sessions.c.id == locked.c.id).values(**changes).returning(*sessions.c).cte("moved")
     note = history.note(moved, locked).returning(session_history.c.session_id)
     return [SessionId(moved_id) for moved_id in connection.execute(note).scalars()]
+
+
+def _while_idle(what: str) -> ColumnElement[str]:
+    return case((sessions.c.attempt == 0, f"{what} before it ran"), else_=f"{what} while it waited")
+
+
+def _still_wanted(verdict: Verdict) -> list[ColumnElement[bool]]:
+    """What a verdict takes people to want. It does not matter to what went well, and a cancel is never taken back."""
+    match verdict.status:
+        case Status.QUEUED | Status.FAILED:
+            return [sessions.c.wanted.is_(None)]
+        case Status.PAUSED:
+            return [sessions.c.wanted == Wanted.PAUSE]
+        case _:
+            return []
 
 
 def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
@@ -286,8 +311,8 @@ def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
     )
 
 
-def _left_running(connection: Connection, moved: CTE, before: CTE, how: Mapping[str, Any]) -> Status | None:
-    """Run it, with what goes along: its attempt has ended (`how`), its lease is free. The new status, if it moved."""
+def _left_running(moved: CTE, how: Mapping[str, Any]) -> tuple[CTE, CTE]:
+    """What goes along when a session stops running: its attempt has ended (`how`), its lease is free."""
     ended = (
         update(attempts)
         .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
@@ -295,10 +320,7 @@ def _left_running(connection: Connection, moved: CTE, before: CTE, how: Mapping[
         .returning(attempts.c.attempt)
     )
     freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
-    note = history.note(moved, before)
-    statement = select(moved.c.status).add_cte(ended.cte("ended"), freed.cte("freed"), note.cte("history"))
-    status = connection.execute(statement).scalar_one_or_none()
-    return None if status is None else Status(status)
+    return ended.cte("ended"), freed.cte("freed")
 
 
 __all__ = [
@@ -311,6 +333,9 @@ __all__ = [
     "enqueue",
     "expire",
     "find_claim",
+    "pause_idle",
     "recover",
+    "resume",
+    "retry",
     "settle",
 ]

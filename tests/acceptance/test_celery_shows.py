@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ def test_celery_shows_how_each_session_ended(cluster: Cluster, redis_url: str) -
         client.wait(cancelled.id, timeout_s=10)
         requeued = client.enqueue(command=["sleep", "600"], working_dir=folder, on_lost="requeue")
         until(lambda: client.get(requeued.id).status is Status.RUNNING)
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait(30)
 
         wanted = {

@@ -19,6 +19,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.testing import OfflineModel, Text, by_prompt
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
+from tests.waiting import until
 
 GSD = (sys.executable, "-m", "gsd_tasks")
 # Where the tests run in the background, SIGINT is ignored.
@@ -238,14 +239,45 @@ def test_up_starts_a_cluster_that_other_commands_find_and_stops_it_when_asked(tm
     process = shell.start("up", stderr=subprocess.STDOUT)
     assert process.stdout
     try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith(b"ready"):
-                break
-        assert said[-1].startswith(b"ready"), b"".join(said)
+        _read_until(process, b"ready")
         assert shell("run", "--", "echo", "hello").stdout == b"hello\n"
     finally:
         process.terminate()
         rest, _ = process.communicate(timeout=BOUND_S)
     assert process.returncode == 0, rest
+
+
+@pytest.mark.slow
+def test_sessions_outlive_an_up_that_was_killed_and_go_on_under_the_next(tmp_path: Path) -> None:
+    """Servers, workers and all are gone, the children are not: the next `up` finds everything where it was."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GSD_STATE_DIR": str(tmp_path / "state")}
+    shell = Shell(env, tmp_path)
+    script = "for i in $(seq 1 200); do echo $i; [ $i != 100 ] || touch half; sleep 0.1; done"
+    first = shell.start("up", stderr=subprocess.STDOUT)
+    try:
+        _read_until(first, b"ready")
+        session_id = shell("enqueue", "--", "sh", "-c", script).stdout.decode().strip()
+        until((tmp_path / "half").exists, timeout_s=BOUND_S)
+    finally:
+        first.kill()
+        first.communicate(timeout=BOUND_S)
+    second = shell.start("up", stderr=subprocess.STDOUT)
+    try:
+        _read_until(second, b"ready")
+        assert shell("wait", session_id).returncode == 0
+        assert shell("logs", "--raw", session_id).stdout == b"".join(b"%d\n" % i for i in range(1, 201))
+        assert shell.json("show", session_id)["attempt"] == 1  # type: ignore[index]
+    finally:
+        second.send_signal(signal.SIGINT)
+        second.communicate(timeout=BOUND_S)
+    assert second.returncode == 0
+
+
+def _read_until(process: subprocess.Popen[bytes], start: bytes) -> None:
+    assert process.stdout
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(start):
+            return
+    pytest.fail(b"".join(said).decode())

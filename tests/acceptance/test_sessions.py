@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def test_what_a_command_prints_is_followed_live_and_its_end_is_known(cluster: Cl
         ("queued", "running", "claimed"),
         ("running", "failed", "exit_code"),
     ]
-    assert list(cluster.state_dir.glob("spool/*")) == []
+    assert list(cluster.state_dir.glob("spool/*/*")) == []
 
 
 @pytest.mark.slow
@@ -189,9 +190,15 @@ def test_priority_zero_runs_first(cluster: Cluster) -> None:
     assert [s.name for s in sorted(ended, key=lambda s: str(s.started_at))] == ["0", "1", "3", "5", "9"]
 
 
-def test_a_stopping_worker_hands_back_claude_and_fails_a_command(cluster: Cluster) -> None:
-    """`on_lost` says which: a session that is queued again runs on the next worker, from the next row on."""
-    process = cluster.worker()
+@pytest.mark.parametrize(("number", "drain", "code"), [(signal.SIGTERM, "finish", 0), (signal.SIGINT, "handover", 1)])
+def test_a_worker_that_finishes_hands_back_claude_and_fails_a_command(
+    cluster: Cluster, number: signal.Signals, drain: str, code: int
+) -> None:
+    """`on_lost` says which: a session that is queued again runs on the next worker, from the next row on.
+
+    An interrupt is a person's: it finishes, whatever the setting says.
+    """
+    process = cluster.worker(env={"GSD_DRAIN": drain})
     again = cluster.client.enqueue(
         command=["sh", "-c", "echo up; exec sleep 600"], working_dir=cluster.folder, on_lost="requeue"
     )
@@ -199,8 +206,8 @@ def test_a_stopping_worker_hands_back_claude_and_fails_a_command(cluster: Cluste
     for session in (again, never):
         next(cluster.client.follow(session.id))
 
-    process.terminate()
-    assert process.wait(30) == 0
+    process.send_signal(number)
+    assert process.wait(30) == code
     assert cluster.client.get(never.id).reason is Reason.WORKER_STOPPED
     assert cluster.client.get(never.id).status is Status.FAILED
     assert cluster.client.get(again.id).status is Status.QUEUED

@@ -162,6 +162,15 @@ class FakeClient:
         self.may_end.set()
         return self.get(session_id)
 
+    def pause(self, session_id: str) -> Session:
+        return self._changed(session_id, "pause", status=Status.PAUSED)
+
+    def resume(self, session_id: str) -> Session:
+        return self._changed(session_id, "resume", status=Status.QUEUED)
+
+    def retry(self, session_id: str) -> Session:
+        return self._changed(session_id, "retry", status=Status.QUEUED)
+
     def delete(self, session_id: str) -> None:
         self.calls.append(f"delete {session_id}")
 
@@ -203,6 +212,13 @@ class FakeClient:
 
     def workers(self) -> Sequence[Worker]:
         return self.known_workers
+
+    def _changed(self, session_id: str, call: str, **changes: Any) -> Session:
+        """What is running is asked alone, and stays as it is."""
+        self.calls.append(call)
+        if self.get(session_id).status is not Status.RUNNING:
+            self.session = replace(self.session, **changes)
+        return self.session
 
     def _finish(self) -> None:
         self.session = replace(self.session, ended_at=AT, **self.end)

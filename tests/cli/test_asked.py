@@ -22,7 +22,7 @@ def test_options_become_the_clients_arguments(run: Run, monkeypatch: pytest.Monk
         *("--parent", "0199", "--queue", "q", "--priority", "0", "--run-at", "10m", "--expires", "1h"),
         *("--timeout", "30m", "--idle-timeout", "90", "--max-output", "10MB", "--key", "k", "--context", '{"a": [1]}'),
         *("--on-lost", "fail", "--model", "m", "--max-turns", "7", "--allowed-tools", "Bash(a, b),Read"),
-        *("--allowed-tools", "Edit", "--permission-mode", "plan"),
+        *("--allowed-tools", "Edit", "--permission-mode", "plan", "--max-tries", "5", "--max-recoveries", "0"),
         client=client,
     )
     assert (ran.code, ran.out, ran.err) == (0, f"{ID}\n", "")
@@ -48,6 +48,8 @@ def test_options_become_the_clients_arguments(run: Run, monkeypatch: pytest.Monk
             "max_turns": 7,
             "allowed_tools": ("Bash(a, b)", "Read", "Edit"),
             "permission_mode": PermissionMode.PLAN,
+            "max_tries": 5,
+            "max_recoveries": 0,
         }
     ]
 

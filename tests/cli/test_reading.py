@@ -1,4 +1,4 @@
-"""`ps`, `show`, `history`, `workers`, `wait`, `cancel` and `rm`: for people and as JSON."""
+"""`ps`, `show`, `history`, `workers`, `wait`, `cancel`, `pause`, `resume`, `retry` and `rm`: for people and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from gsd_tasks import __version__
-from gsd_tasks.domain.session import Worker
+from gsd_tasks.domain.errors import NotAllowed
+from gsd_tasks.domain.session import Session, Worker
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
 from tests.cli.fake_client import ID, FakeClient, session
@@ -59,6 +60,7 @@ def test_history_and_workers_are_tables(run: Run) -> None:
         (("ps",), session().__dataclass_fields__),
         (("show", "0199"), session().__dataclass_fields__),
         (("wait", "0199"), session().__dataclass_fields__),
+        *(((command, "0199"), session().__dataclass_fields__) for command in ("cancel", "pause", "resume", "retry")),
         (("workers",), Worker.__dataclass_fields__),
         (
             ("history", "0199"),
@@ -103,6 +105,46 @@ def test_cancel_and_rm_say_what_they_did(run: Run) -> None:
     assert run("cancel", "0199", client=client).out == f"{ID} cancelled\n"
     assert run("rm", "0199", client=client).out == f"{ID} deleted\n"
     assert f"delete {ID}" in client.calls
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("pause", Status.QUEUED, "paused"),
+        ("pause", Status.RUNNING, "is told to pause"),
+        ("resume", Status.PAUSED, "queued"),
+        ("resume", Status.RUNNING, "running"),
+        ("retry", Status.FAILED, "queued"),
+    ],
+)
+def test_pause_resume_and_retry_say_how_it_stands_now(run: Run, command: str, status: Status, said: str) -> None:
+    client = FakeClient()
+    client.session = replace(client.session, status=status)
+    ran = run(command, "0199", client=client)
+    assert (ran.code, ran.out, ran.err) == (0, f"{ID} {said}\n", "")
+    assert client.calls == [command, "close"]
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "retry"])
+def test_what_the_state_forbids_is_one_line_and_a_wrong_request(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> Session:
+        raise NotAllowed(str(ID), "has completed: enqueue it again")
+
+    client = FakeClient()
+    monkeypatch.setattr(client, command, refuse)
+    ran = run(command, "0199", client=client)
+    assert (ran.code, ran.out, ran.err) == (2, "", f"gsd-tasks: session {ID}: has completed: enqueue it again\n")
+    assert run(command, "nothing").code == 2
+
+
+def test_budgets_are_shown_with_what_is_used_of_them(run: Run) -> None:
+    client = FakeClient()
+    client.session = session(tries=1, max_tries=4, recoveries=2, max_recoveries=3)
+    lines = [line.split() for line in run("show", "0199", client=client).out.splitlines()]
+    assert ["tries", "1", "of", "4", "failed"] in lines
+    assert ["recoveries", "2", "of", "3"] in lines
 
 
 def test_version_and_help(run: Run) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -107,6 +109,20 @@ def test_it_says_so_if_no_worker_is_alive(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gsd_tasks.cli.watch._LOOK_S", 0.01)
     ran = run("run", "--", "make", client=NobodyThere(hold=True))
     assert ran.err.count("no worker is alive") == 1
+
+
+@pytest.mark.parametrize(("away_s", "said"), [(3600, "not before "), (-3600, "waiting for a worker")])
+def test_what_rests_before_its_next_try_is_not_said_to_wait_for_a_worker(
+    capsys: pytest.CaptureFixture[str], away_s: float, said: str
+) -> None:
+    """The rest that is over is not what it waits for."""
+    client = FakeClient()
+    client.session = replace(client.session, run_at=datetime.now(UTC) + timedelta(seconds=away_s))
+    client.entries.append(entry(Status.QUEUED, Reason.EXIT_CODE, came_from=Status.RUNNING))
+    progress = Progress(client, client.session, Screen(sys.stdout, sys.stderr))  # type: ignore[arg-type]
+    progress.refresh()
+    progress.refresh()
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"gsd-tasks: {said}")
 
 
 def test_unknown_faults_are_one_line_and_the_traceback_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_ever(
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
-    assert read_exit(node.spool_folder(session_id, 1)) is not None
+    assert read_exit(node.spools.of(session_id, 1).folder) is not None
 
 
 def _noting_pid(launch: Callable[..., Any], note: Path) -> Callable[..., Any]:

@@ -6,9 +6,14 @@ import psycopg
 import pytest
 
 from gsd_tasks.domain.errors import InvalidValue
-from gsd_tasks.domain.session import SessionId
+from gsd_tasks.domain.session import HistoryEntry, SessionId
 from gsd_tasks.store import Database, history, transitions
-from gsd_tasks.store.history import Cursor
+from gsd_tasks.store.history import Cursor, Happened
+
+
+def session_of(happened: Happened) -> SessionId:
+    assert isinstance(happened, HistoryEntry)
+    return happened.session_id
 
 
 def test_a_transition_that_is_committed_late_is_not_passed_over(
@@ -26,10 +31,10 @@ def test_a_transition_that_is_committed_late_is_not_passed_over(
             )
             after_it = enqueue()
             seen, cursor = history.read(connection, start, limit=100)
-            assert [entry.session_id for _, entry in seen] == [early]
+            assert [session_of(entry) for _, entry in seen] == [early]
             late.commit()
         more, _ = history.read(connection, cursor, limit=100)
-    assert [entry.session_id for _, entry in more] == [early, after_it]
+    assert [session_of(entry) for _, entry in more] == [early, after_it]
 
 
 @pytest.mark.parametrize("page", [1, 2, 100])
@@ -46,7 +51,7 @@ def test_going_on_from_any_cursor_gives_the_rest(
             if not entries:
                 break
             seen += entries
-        assert [entry.session_id for _, entry in seen] == [*wanted, wanted[0]]
+        assert [session_of(entry) for _, entry in seen] == [*wanted, wanted[0]]
         for number, (place, _) in enumerate(seen):
             rest, _ = history.read(connection, Cursor.parse(str(place)), limit=100)
             assert [entry.id for _, entry in rest] == [entry.id for _, entry in seen[number + 1 :]]

@@ -25,6 +25,8 @@ def nested(levels: int) -> dict[str, Any]:
 def test_a_good_request_comes_back_as_it_is() -> None:
     assert validate(GOOD) is GOOD
     assert validate(Submission(prompt="Fix it", working_dir="/srv")).prompt == "Fix it"
+    assert validate(replace(GOOD, max_tries=100, max_recoveries=1000)).max_tries == 100
+    assert validate(replace(GOOD, max_tries=1, max_recoveries=0)).max_recoveries == 0
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,9 @@ def test_a_good_request_comes_back_as_it_is() -> None:
         ("idle_timeout_s", {"limits": Limits(idle_timeout_s=math.nan)}),
         ("max_output_bytes", {"limits": Limits(max_output_bytes=0)}),
         ("max_turns", {"claude": ClaudeOptions(max_turns=0)}),
+        *(("max_tries", {"max_tries": wrong}) for wrong in (0, 101, -1, True, 1.5, None)),
+        *(("max_recoveries", {"max_recoveries": wrong}) for wrong in (-1, 1001, False, "3")),
+        ("max_turns", {"claude": ClaudeOptions(max_turns=True)}),
         ("name", {"name": "x" * 201}),
         ("key", {"key": ""}),
         ("command", {"command": ("echo", 5)}),

@@ -1,0 +1,112 @@
+"""Taking over what former workers of this host were running: their children go on as if nothing had happened.
+
+A worker does it as it starts, before it takes any message. A spool whose owner's process is gone, and whose attempt is
+still held, is taken with a new holder and the same attempt, and streamed on from the bytes that are committed. That its
+child may have ended meanwhile makes no difference: the spool says how.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import uuid4
+
+from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.domain.session import Holder, SessionId
+from gsd_tasks.process.spool.owner import Owner
+from gsd_tasks.service.lease import boot_clock_s
+from gsd_tasks.service.spools import end_child
+from gsd_tasks.store import adoption
+from gsd_tasks.telemetry import get_log
+
+if TYPE_CHECKING:
+    from gsd_tasks.service.node import Node
+    from gsd_tasks.service.spools import Spool
+    from gsd_tasks.store.adoption import Adopted
+
+#: How long a slot waits between two tries at a database that is away.
+AWAY_S: Final = 0.5
+
+
+class Heirloom(NamedTuple):
+    """A spool that is ours now, and waits for its slot."""
+
+    spool: Spool
+    owner: Owner
+
+
+class Inherited:
+    """What a starting worker has found and its slots have not taken up yet. For any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[SessionId, Heirloom] = {}
+        self._lock = threading.Lock()
+
+    def add(self, heirloom: Heirloom) -> None:
+        """From here on, whoever runs this session goes on with it."""
+        with self._lock:
+            self._waiting[heirloom.spool.session_id] = heirloom
+
+    def take(self, session_id: SessionId) -> Heirloom | None:
+        """What there is of this session, for one taker."""
+        with self._lock:
+            return self._waiting.pop(session_id, None)
+
+    def let_go(self) -> None:
+        """What no slot has taken up is left to another worker."""
+        with self._lock:
+            for heirloom in self._waiting.values():
+                heirloom.owner.let_go()
+            self._waiting.clear()
+
+
+def find(node: Node) -> list[SessionId]:
+    """Own what former workers of this host were running, no more than this one has slots; the sessions.
+
+    Raises `DatabaseUnavailable`.
+    """
+    found: list[SessionId] = []
+    for spool in node.spools.current(node.database):
+        if len(found) == node.worker.slots:
+            break
+        owner = Owner.take(spool.folder)
+        if owner is not None:
+            node.inherited.add(Heirloom(spool, owner))
+            found.append(spool.session_id)
+    return found
+
+
+def adopt(node: Node, heirloom: Heirloom, slot: int) -> tuple[Adopted, float] | None:
+    """The adopted session and the moment (CLOCK_BOOTTIME) from which its lease counts at the earliest.
+
+    None: nothing came of it. What is left of an attempt that is over is gone then; where the database was away until
+    this worker had to stop, the spool is left as it is, to whoever comes next.
+    """
+    spool, holder = heirloom.spool, Holder(uuid4())
+    # One that was not answered may have been granted: its lease counts from the first that was sent.
+    sent_at_boot_s = boot_clock_s()
+    while True:
+        try:
+            with node.database.connection() as connection:
+                adopted = adoption.adopt(
+                    connection,
+                    spool.session_id,
+                    spool.attempt,
+                    holder=holder,
+                    worker_id=node.id,
+                    slot=slot,
+                    lease_s=node.settings.lease_s,
+                )
+        except DatabaseUnavailable as error:
+            get_log("adopt").warning("waiting for the database", session=str(spool.session_id), why=str(error))
+            if node.stopping.is_set():
+                heirloom.owner.let_go()
+                return None
+            time.sleep(AWAY_S)
+        else:
+            if adopted is not None:
+                return adopted, sent_at_boot_s
+            end_child(spool)
+            node.spools.remove(spool, heirloom.owner)
+            return None

@@ -1,0 +1,84 @@
+"""Whether the two servers are there, and will do. Nothing is changed by looking."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import redis
+
+from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
+from gsd_tasks.service.bell import connect
+from gsd_tasks.service.findings import Finding, State
+from gsd_tasks.store import Database, schema, vitals
+
+if TYPE_CHECKING:
+    from gsd_tasks.store import Connection
+
+#: More than this between two clocks confuses people who compare times.
+CLOCKS_DIFFER_S: Final = 1.0
+
+
+def postgres(url: str | None) -> list[Finding]:
+    """The server, its schema, and how far its clock is from this host's."""
+    if url is None:
+        return [_no_address("Postgres", "GSD_DATABASE_URL")]
+    try:
+        database = Database(url, connections=1)
+        try:
+            with database.connection() as connection:
+                return _examine(connection, _where(url))
+        finally:
+            database.close()
+    except (ConfigurationError, DatabaseUnavailable) as error:
+        return [Finding("Postgres", State.PROBLEM, f"{_where(url)}: not reached", str(error))]
+
+
+def broker(url: str | None) -> Finding:
+    """Redis, or Valkey."""
+    if url is None:
+        return _no_address("Redis", "GSD_REDIS_URL")
+    try:
+        with connect(url) as client:
+            client.ping()
+    except ValueError:
+        advice = "GSD_REDIS_URL: is no address like redis://:password@host:6379/0"
+        return Finding("Redis", State.PROBLEM, "not reached", advice)
+    except redis.RedisError as error:
+        return Finding("Redis", State.PROBLEM, f"{_where(url)}: not reached", f"Redis does not answer: {error}")
+    return Finding("Redis", State.OK, _where(url))
+
+
+def _examine(connection: Connection, where: str) -> list[Finding]:
+    vitals.ask(connection)  # what the first question takes, being prepared, is no measure
+    before_s = time.time()
+    told = vitals.ask(connection)
+    after_s = time.time()
+    clock = _compare(told.now_s - (before_s + after_s) / 2, (after_s - before_s) / 2)
+    found = f"{where}, version {told.version}"
+    if told.is_too_old:
+        return [Finding("Postgres", State.PROBLEM, found, "too old: Postgres 15 or newer is needed"), clock]
+    try:
+        schema.check(connection)
+    except SchemaMismatch as error:
+        return [Finding("Postgres", State.PROBLEM, found, str(error)), clock]
+    return [Finding("Postgres", State.OK, f"{found}, schema {schema.HEAD}"), clock]
+
+
+def _compare(ahead_s: float, unsure_s: float) -> Finding:
+    found = f"Postgres is {abs(ahead_s):.3f} s {'ahead' if ahead_s >= 0 else 'behind'}"
+    if abs(ahead_s) - unsure_s <= CLOCKS_DIFFER_S:
+        return Finding("clock", State.OK, found)
+    advice = "no lease depends on it, but rows are stamped here and history there: let NTP set both clocks"
+    return Finding("clock", State.NOTE, found, advice)
+
+
+def _no_address(check: str, variable: str) -> Finding:
+    return Finding(check, State.PROBLEM, "no address", f"set {variable}, or start `gsd-tasks up`")
+
+
+def _where(url: str) -> str:
+    """Without user and password, wherever they stand."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,32 @@
+"""What a server says of itself, for somebody who wants to know whether it will do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, select
+
+from gsd_tasks.store.schema import OLDEST_SERVER
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Vitals(NamedTuple):
+    """`now_s` is the server's clock, in seconds since 1970, at some moment during the question."""
+
+    version: str
+    is_too_old: bool
+    now_s: float
+
+
+def ask(connection: Connection) -> Vitals:
+    """One question, which needs no table and no right."""
+    version, number, now_s = connection.execute(
+        select(
+            func.current_setting("server_version"),
+            func.current_setting("server_version_num"),
+            func.extract("epoch", func.clock_timestamp()),
+        )
+    ).one()
+    return Vitals(str(version).split()[0], int(number) < OLDEST_SERVER, float(now_s))

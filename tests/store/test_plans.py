@@ -1,0 +1,197 @@
+"""No statement of a worker, the reaper, the re-publisher or `ps` reads more as ended sessions pile up.
+
+Each statement is carried out for real, and Postgres tells how (`auto_explain`). A prepared statement may be planned
+for its values or once for all values, and statistics may be those of an hour when nothing waited: all four are tried.
+`PLANS_SESSIONS=1000000` takes more than the usual 200,000.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from gsd_tasks.domain.policy import Ending, decide
+from gsd_tasks.domain.session import Holder, OnLost, SessionId, Stream, Submission, WorkerId
+from gsd_tasks.domain.state import Reason, Status, Wanted
+from gsd_tasks.local.embedded import EmbeddedServers
+from gsd_tasks.store import Claim, Connection, Database, adoption, expiry, leases, outputs, sessions, transitions
+from gsd_tasks.store.holding import Held
+from gsd_tasks.store.leases import Progress
+from tests.store import filling
+from tests.store.filling import QUEUED, RUNNING, session_id
+from tests.store.plans import MODES, explained
+
+ENDED: Final = int(os.environ.get("PLANS_SESSIONS", "200000"))
+FILLED: Final = filling.numbers(ENDED)
+LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs"}
+REQUEST: Final = Submission(command=("true",), working_dir="/", key="a key")
+BATCH_ROWS: Final = 100
+PAGE_ROWS: Final = 50
+
+pytestmark = pytest.mark.xdist_group("plans")
+
+
+class Scene(NamedTuple):
+    """What statements are tried on."""
+
+    database: Database
+    held: list[Held]
+    claim: Claim
+    waiting: SessionId
+
+
+class Case(NamedTuple):
+    """A statement, and how many rows of the large tables it may look at."""
+
+    rows: int
+    run: Callable[[Connection, Scene], Any]
+
+
+def batch() -> outputs.Batch:
+    batch = outputs.Batch()
+    for _ in range(BATCH_ROWS):
+        batch.add(Stream.STDOUT, datetime.now(UTC), b"line", eol=True)
+    return batch
+
+
+def listed(**wanted: Any) -> Case:
+    # Each status has a page's worth of ids, and a page is read of them.
+    rows = PAGE_ROWS * (2 * len(wanted.get("statuses", ())) + 1)
+    return Case(rows, lambda connection, _: sessions.listed(connection, limit=PAGE_ROWS, **wanted))
+
+
+DONE: Final = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
+#: By a worker's and a person's statements: a session, its lease, its attempt, and what belongs to them.
+ONE: Final = 10
+CASES: Final[dict[str, Case]] = {
+    "transitions.enqueue": Case(ONE, lambda c, s: transitions.enqueue(c, SessionId(uuid4()), REQUEST, b"")),
+    "transitions.claim": Case(
+        ONE,
+        lambda c, s: transitions.claim(
+            c, s.waiting, holder=Holder(uuid4()), worker_id=WorkerId(uuid4()), slot=1, lease_s=30
+        ),
+    ),
+    "transitions.find_claim": Case(ONE, lambda c, s: transitions.find_claim(c, s.claim.session.id, s.claim.holder)),
+    "transitions.settle": Case(ONE, lambda c, s: transitions.settle(c, s.claim, DONE)),
+    "transitions.recover one": Case(ONE, lambda c, s: transitions.recover(c, s.held[:1])),
+    "transitions.recover all": Case(ONE * RUNNING, lambda c, s: transitions.recover(c, s.held)),
+    "transitions.cancel_idle": Case(ONE, lambda c, s: transitions.cancel_idle(c, s.waiting)),
+    "transitions.pause_idle": Case(ONE, lambda c, s: transitions.pause_idle(c, s.waiting)),
+    "transitions.resume": Case(ONE, lambda c, s: transitions.resume(c, s.waiting) or True),
+    "transitions.retry": Case(ONE, lambda c, s: transitions.retry(c, session_id(2))),
+    "transitions.expire": Case(QUEUED + 1000, lambda c, s: transitions.expire(c)),
+    "leases.all_held": Case(0, lambda c, s: leases.all_held(c)),
+    "leases.renew": Case(ONE, lambda c, s: leases.renew(c, s.claim, lease_s=30)),
+    "leases.progress": Case(0, lambda c, s: leases.progress(c, s.claim)),
+    "leases.mark_launching": Case(ONE, lambda c, s: leases.mark_launching(c, s.claim)),
+    "leases.was_settled_by": Case(ONE, lambda c, s: not leases.was_settled_by(c, s.claim)),
+    "outputs.append": Case(
+        BATCH_ROWS, lambda c, s: outputs.append(c, s.claim, batch(), Progress(1), Progress(101, 500, 0))
+    ),
+    "outputs.read": Case(ONE, lambda c, s: outputs.read(c, s.claim.session.id, limit=1000)),
+    "adoption.adopt": Case(
+        ONE,
+        lambda c, s: adoption.adopt(
+            c, s.claim.session.id, 1, holder=Holder(uuid4()), worker_id=s.claim.worker_id, slot=s.claim.slot, lease_s=30
+        ),
+    ),
+    "adoption.current_attempts": Case(0, lambda c, s: adoption.current_attempts(c, [s.claim.session.id, s.waiting])),
+    "adoption.cluster_id": Case(0, lambda c, s: adoption.cluster_id(c)),
+    "expiry.expired": Case(ONE * RUNNING, lambda c, s: expiry.expired(c)),
+    "sessions.get": Case(ONE, lambda c, s: sessions.get(c, s.claim.session.id)),
+    "sessions.by_key": Case(ONE, lambda c, s: sessions.by_key(c, "a key") is None),
+    "sessions.starting_with": Case(ONE, lambda c, s: sessions.starting_with(c, s.waiting.hex[:12], limit=4)),
+    "sessions.listed": listed(),
+    "sessions.listed of running": listed(statuses=[Status.RUNNING]),
+    "sessions.listed of failed": listed(statuses=[Status.FAILED]),
+    "sessions.listed of two": listed(statuses=[Status.FAILED, Status.QUEUED]),
+    "sessions.listed of an older page": listed(statuses=[Status.FAILED], before=session_id(1000)),
+    "sessions.listed of a thread": listed(thread="thread 100"),
+    "sessions.listed of a thread's failed": listed(thread="thread 200", statuses=[Status.COMPLETED]),
+    "sessions.listed of a parent": listed(parent_id=session_id(100)),
+    "sessions.want": Case(ONE, lambda c, s: sessions.want(c, s.claim.session.id, Wanted.CANCEL)),
+    "sessions.take_back_pause": Case(ONE, lambda c, s: not sessions.take_back_pause(c, s.claim.session.id)),
+    "sessions.merge_context": Case(ONE, lambda c, s: sessions.merge_context(c, s.waiting, {"a": 1})),
+    "sessions.delete_ended": Case(ONE, lambda c, s: sessions.delete_ended(c, session_id(2))),
+    # Of the queued ones each is looked at: how many there are is the question.
+    "sessions.count_claimable": Case(QUEUED, lambda c, s: sessions.count_claimable(c)),
+    "sessions.claimable": Case(QUEUED, lambda c, s: sessions.claimable(c, "queue 1", limit=10_000)),
+    "sessions.rows_before": Case(ONE, lambda c, s: sessions.rows_before(c, s.claim.session.id, 1) == 0),
+}
+
+
+@pytest.fixture(scope="module")
+def filled(servers: EmbeddedServers) -> Iterator[str]:
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE plans TEMPLATE template_gsd")
+        url = servers.database_url.rsplit("/", 1)[0] + "/plans"
+        try:
+            filling.fill(url, FILLED)
+            yield url
+        finally:
+            connection.execute("DROP DATABASE plans WITH (FORCE)")
+
+
+@pytest.fixture(scope="module", params=["of a quiet hour", "of now"])
+def scene(request: pytest.FixtureRequest, filled: str) -> Iterator[Scene]:
+    """With statistics of either kind, in this order."""
+    if request.param == "of now":
+        filling.analyze(filled)
+    database = Database(filled)
+    with database.connection() as connection:
+        held = leases.all_held(connection)
+        claim = transitions.find_claim(connection, held[5].session_id, held[5].holder)
+    assert claim is not None
+    yield Scene(database, held, claim, session_id(FILLED.queued[100]))
+    database.close()
+
+
+@pytest.mark.timeout(600)  # the first one waits until all is written
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CASES)
+def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, mode: str) -> None:
+    case = CASES[name]
+    with explained(scene.database, mode) as (connection, plans):
+        assert case.run(connection, scene), "it did nothing, so its plan shows nothing"
+    assert plans
+    for plan in plans:
+        assert not plan.scanned() & LARGE, str(plan)
+        assert plan.rows(LARGE) <= case.rows, str(plan)
+        # What an index filters by itself, and the way down to each row.
+        assert plan.pages <= 300 + 5 * case.rows, str(plan)
+
+
+def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
+    statements = {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in (transitions, leases, outputs, adoption, expiry, sessions)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+        if "connection" in inspect.signature(function).parameters
+    }
+    assert {name.partition(" ")[0] for name in CASES} == statements
+
+
+@pytest.mark.parametrize(
+    ("statuses", "before", "wanted"),
+    [
+        ([Status.RUNNING, Status.QUEUED], None, [*FILLED.running[::-1], *FILLED.queued[::-1]]),
+        ([Status.QUEUED], session_id(FILLED.queued[60]), FILLED.queued[:60][::-1]),
+        ([Status.FAILED], session_id(1000), range(998, 0, -4)),
+        ([Status.PAUSED], None, []),
+    ],
+)
+def test_a_page_of_some_statuses_is_the_newest_of_them(
+    scene: Scene, statuses: list[Status], before: SessionId | None, wanted: Sequence[int]
+) -> None:
+    limit = RUNNING + PAGE_ROWS
+    with scene.database.connection() as connection:
+        page = sessions.listed(connection, statuses=statuses, before=before, limit=limit)
+    assert [session.id for session in page] == [session_id(number) for number in wanted[:limit]]
