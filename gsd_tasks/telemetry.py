@@ -36,7 +36,13 @@ def configure_logs(settings: Settings) -> None:
 
 
 def get_log(name: str) -> structlog.typing.FilteringBoundLogger:
-    """The log of one part, `name` in every entry."""
+    """The log of one part, `name` in every entry.
+
+    In a process that has set up nothing, a producer's or the command line's, it goes to stderr: structlog's own default
+    is standard output, which belongs to whoever reads ids or rows from there.
+    """
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
     return log
 

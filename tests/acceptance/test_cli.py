@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -245,6 +246,14 @@ def test_up_starts_a_cluster_that_other_commands_find_and_stops_it_when_asked(tm
         process.terminate()
         rest, _ = process.communicate(timeout=BOUND_S)
     assert process.returncode == 0, rest
+
+
+def test_enqueue_without_redis_prints_the_id_alone_and_says_the_rest_on_stderr(shell: Shell) -> None:
+    shell.env["GSD_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    ran = shell("enqueue", "--", "true")
+    assert ran.returncode == 0
+    assert UUID(ran.stdout.decode().strip())
+    assert b"queued without a message" in ran.stderr
 
 
 @pytest.mark.slow
