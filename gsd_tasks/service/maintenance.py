@@ -46,14 +46,25 @@ class Maintenance:
         ConfigurationError: `GSD_ON_RECOVERY` cannot be run.
     """
 
-    def __init__(self, settings: Settings, *, database_url: str, redis_url: str, publish: Publish) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database_url: str,
+        redis_url: str,
+        publish: Publish,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._every_s = settings.republish_s
         self._redis_url = redis_url
         self._publish = publish
         self._database = Database(database_url, connections=3, name=NAME, lock_timeout_s=LOCK_TIMEOUT_S)
-        self._reaper = Reaper(lease_s=settings.lease_s)
+        self._reaper = Reaper(lease_s=settings.lease_s, clock=clock)
         self._command = _command(settings)
-        self._teller = Teller(self._database, self._command or log_recovery, bound_s=settings.on_recovery_timeout_s)
+        self._teller = Teller(
+            self._database, self._command or log_recovery, bound_s=settings.on_recovery_timeout_s, clock=clock
+        )
         self._sweeping = threading.Lock()
         self._ticked_at = self._swept_at = -math.inf
         self._sweeps = Loop("sweeper", self._turn, interval_s=min(LOOK_S, settings.republish_s, settings.lease_s / 4))
@@ -75,7 +86,7 @@ class Maintenance:
 
     def tick(self) -> Swept:
         """Beat's word for a sweep. Does nothing while one is under way: that one is as good."""
-        self._ticked_at = time.monotonic()
+        self._ticked_at = self._clock()
         return self._sweep()
 
     def _turn(self) -> None:
@@ -84,7 +95,7 @@ class Maintenance:
 
     def _is_due(self) -> bool:
         """Without ticks, every interval; and when a lease will have stood still long enough, at that very moment."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._reaper.due_at:
             return True
         return now - self._ticked_at >= MISSED_TICKS * self._every_s and now - self._swept_at >= self._every_s
@@ -95,7 +106,7 @@ class Maintenance:
         try:
             return self._sweep_alone()
         finally:
-            self._swept_at = time.monotonic()
+            self._swept_at = self._clock()
             self._sweeping.release()
 
     def _sweep_alone(self) -> Swept:

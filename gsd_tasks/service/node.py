@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from gsd_tasks.settings import Settings
 
+#: The share of a heartbeat that a statement waits for a lock before it is tried again later.
+LOCK_PATIENCE: Final = 0.4
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -47,7 +49,10 @@ class Node:
         self.settings = settings
         self.containment: Containment = probe()
         self.worker = self._describe(name, slots)
-        self.database = Database(database_url, name=worker_name(self.worker.id))
+        # Somebody's lock on one session's rows (a psql) must not keep the leases of the others from being renewed.
+        self.database = Database(
+            database_url, name=worker_name(self.worker.id), lock_timeout_s=settings.heartbeat_s * LOCK_PATIENCE
+        )
         self.bell = Bell(redis_url)
         self.keeper = Keeper(self.database, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         self.stopping = threading.Event()

@@ -35,8 +35,32 @@ def test_letting_go_of_an_old_attempt_lets_go_of_no_newer_one(
         assert not lease.is_lost
 
 
-def _renewals(database_url: str) -> int:
+def test_a_lock_on_one_session_keeps_no_other_lease_from_being_renewed(
+    node: Node, database_url: str, enqueue: Callable[..., SessionId]
+) -> None:
+    claims = []
+    for slot in (1, 2):
+        session_id = enqueue()
+        with node.database.connection() as connection:
+            claim = transitions.claim(
+                connection, session_id, holder=Holder(uuid4()), worker_id=node.id, slot=slot, lease_s=30
+            )
+        assert claim is not None
+        claims.append(claim)
+    with ExitStack() as kept, psycopg.connect(database_url) as locker:
+        locker.execute("SELECT 1 FROM leases WHERE slot = 1 FOR UPDATE")
+        for claim in claims:
+            kept.enter_context(node.keeper.keeping(claim, claimed_at_boot_s=boot_clock_s()))
+        before = _renewals(database_url, slot=2)
+        node.keeper.hurry()
+        until(lambda: _renewals(database_url, slot=2) > before, timeout_s=10)
+        locker.rollback()
+        node.keeper.hurry()
+        until(lambda: _renewals(database_url, slot=1) > 0, timeout_s=10)
+
+
+def _renewals(database_url: str, slot: int = 1) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        row = connection.execute("SELECT renewals FROM leases").fetchone()
+        row = connection.execute("SELECT renewals FROM leases WHERE slot = %s", [slot]).fetchone()
     assert row is not None
     return int(row[0])

@@ -18,11 +18,19 @@ from gsd_tasks.service.maintenance import Maintenance
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Claim, Database, leases, transitions
+from gsd_tasks.store.database import worker_name
 from tests.cluster import Cluster
 from tests.waiting import until
 
 LEASE_S = 0.6
 NO_REDIS = "redis://127.0.0.1:1/0"
+
+
+class Clock:
+    now = 0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Sent(list[SessionId]):
@@ -41,11 +49,10 @@ def sent() -> Sent:
 def make(settings: Settings, database_url: str, redis_url: str, sent: Sent) -> Iterator[Callable[..., Maintenance]]:
     made: list[Maintenance] = []
 
-    def make(*, redis: str = redis_url, **changes: object) -> Maintenance:
+    def make(*, redis: str = redis_url, clock: Callable[[], float] = time.monotonic, **changes: object) -> Maintenance:
         values = {"lease_s": LEASE_S, "heartbeat_s": LEASE_S / 4, "republish_s": 0.2, **changes}
-        made.append(
-            Maintenance(settings.model_copy(update=values), database_url=database_url, redis_url=redis, publish=sent)
-        )
+        configured = settings.model_copy(update=values)
+        made.append(Maintenance(configured, database_url=database_url, redis_url=redis, publish=sent, clock=clock))
         return made[-1]
 
     yield make
@@ -104,22 +111,28 @@ def test_a_broker_that_refuses_costs_a_tick_nothing_but_the_messages(
 def test_while_ticks_come_it_leaves_the_sweeps_to_them(
     make: Callable[..., Maintenance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    maintenance, by = make(), []
+    """Each tick may be late by almost an interval; when two have stayed out, it sweeps every interval by itself."""
+    clock = Clock()
+    maintenance, by = make(republish_s=10, clock=clock), []
     swept = maintenance._sweep
 
     def sweep() -> object:
-        by.append(threading.current_thread().name)
+        by.append(clock.now)
         return swept()
 
     monkeypatch.setattr(maintenance, "_sweep", sweep)
-    maintenance.tick()
-    maintenance.start()
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end:
+    maintenance._turn()
+    assert by == [0], "the first one, before any tick"
+    for clock.now in (5, 24, 43):
         maintenance.tick()
-        time.sleep(0.1)
-    assert set(by) == {"MainThread"}
-    until(lambda: "gsd-sweeper" in by, what="a sweep of its own when the ticks stay out")
+    assert by == [0, 5, 24, 43]
+    for clock.now in range(44, 100):
+        maintenance._turn()
+    assert by == [0, 5, 24, 43, 63, 73, 83, 93]
+    maintenance.tick()
+    for clock.now in range(99, 119):
+        maintenance._turn()
+    assert by == [0, 5, 24, 43, 63, 73, 83, 93, 99]
 
 
 def test_a_lease_is_recovered_when_its_time_is_over_and_not_at_the_next_tick(
@@ -226,6 +239,13 @@ def test_a_maintenance_process_that_could_not_work_is_refused(
     process = cluster.celery("worker", *arguments, "-Q", "maint", "-n", "maint@%h", env=env)
     assert process.wait(30) == 125
     assert problem in cluster.logs()
+
+
+def test_the_connections_of_a_worker_bear_its_name(database: Database, node: Node) -> None:
+    """So that a lock that one of them leaves behind is known for its own."""
+    with database.connection() as connection:
+        names = connection.execute(text("SELECT application_name FROM pg_stat_activity")).scalars().all()
+    assert worker_name(node.id) in names
 
 
 def test_two_maintenance_processes_make_one_recovery(
