@@ -49,7 +49,11 @@ class Adopt(bootsteps.StartStopStep):
         task = worker.app.tasks[RUN_SESSION]
         task.__trace__ = build_tracer(RUN_SESSION, task, worker.app.loader, worker.hostname, app=worker.app)
         for session_id in found:
-            _occupy(worker, session_id)
+            try:
+                _occupy(worker, session_id)
+            except Exception:  # noqa: BLE001  (one that Celery does not take keeps no worker from starting)
+                get_log("adopt").exception("not adopted", session=str(session_id))
+                node.inherited.let_go(session_id)
 
 
 class _Events:
@@ -88,6 +92,8 @@ def _occupy(worker: Worker, session_id: SessionId) -> None:
         body=message.body,
         decoded=True,
     )
+    # Postgres decides what runs: a word that was spoken to Celery alone counts as little as a message would.
+    state.revoked.discard(request.id)
     events.send("task-received", uuid=request.id, name=request.name, args=request.argsrepr, kwargs=request.kwargsrepr)
     state.task_reserved(request)
     request.execute_using_pool(worker.pool)

@@ -53,12 +53,12 @@ class Inherited:
         with self._lock:
             return self._waiting.pop(session_id, None)
 
-    def let_go(self) -> None:
-        """What no slot has taken up is left to another worker."""
+    def let_go(self, session_id: SessionId | None = None) -> None:
+        """What no slot has taken up, of this session or of all, is left to another worker."""
         with self._lock:
-            for heirloom in self._waiting.values():
-                heirloom.owner.let_go()
-            self._waiting.clear()
+            for waiting in [session_id] if session_id else list(self._waiting):
+                if (heirloom := self._waiting.pop(waiting, None)) is not None:
+                    heirloom.owner.let_go()
 
 
 def find(node: Node) -> list[SessionId]:
@@ -70,7 +70,11 @@ def find(node: Node) -> list[SessionId]:
     for spool in node.spools.current(node.database):
         if len(found) == node.worker.slots:
             break
-        owner = Owner.take(spool.folder)
+        try:
+            owner = Owner.take(spool.folder)
+        except OSError as error:
+            get_log("adopt").warning("not adopted", session=str(spool.session_id), why=str(error))
+            continue
         if owner is not None:
             node.inherited.add(Heirloom(spool, owner))
             found.append(spool.session_id)
@@ -83,6 +87,14 @@ def adopt(node: Node, heirloom: Heirloom, slot: int) -> tuple[Adopted, float] | 
     None: nothing came of it. What is left of an attempt that is over is gone then; where the database was away until
     this worker had to stop, the spool is left as it is, to whoever comes next.
     """
+    try:
+        return _adopt(node, heirloom, slot)
+    except BaseException:
+        heirloom.owner.let_go()
+        raise
+
+
+def _adopt(node: Node, heirloom: Heirloom, slot: int) -> tuple[Adopted, float] | None:
     spool, holder = heirloom.spool, Holder(uuid4())
     # One that was not answered may have been granted: its lease counts from the first that was sent.
     sent_at_boot_s = boot_clock_s()

@@ -48,6 +48,8 @@ TURN_S: Final = 1.0
 SHIM_PATIENCE: Final = 0.07
 #: Of what an adopted conversation has said, read at once.
 RECALLED_ROWS: Final = 500
+#: How long a slot that has no room for a session rests before it takes the next message.
+FULL_REST_S: Final = 1.0
 #: How long a slot waits between two tries at a database that is away.
 AWAY_S: Final = 0.5
 #: How long a worker that stops waits for a database that is away: what it cannot write then is left to its lease.
@@ -69,6 +71,11 @@ def run_session(node: Node, session_id: SessionId) -> Settled | None:
         if heirloom is not None:
             adoption = adopt(node, heirloom, slot)
             return None if adoption is None else _carry(node, *adoption, heirloom.owner)
+        if not node.spools.have_room():
+            # Else a full disk would fail a whole queue within minutes. Its message is sent again, and may go elsewhere.
+            get_log("attempt").error("the disk of the spools is full: nothing is claimed", session=str(session_id))
+            node.stopping.wait(FULL_REST_S)
+            return None
         claimed = _claim(node, session_id, slot)
         return None if claimed is None else _carry(node, *claimed)
 
@@ -111,7 +118,7 @@ class Attempt:
         self._owner = owner
         self._conversation = Conversation()
         self._launched: Launched | None = None
-        self._may_have_run = adopted is not None
+        self._may_have_run = adopted is not None and adopted.may_have_run
         self._is_left = False
         self._told_to_end = False
         self._handed_back = False
@@ -122,12 +129,14 @@ class Attempt:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """No child, no shim, no spool: also when the session was taken from us, or a fault of ours ends it."""
-        if self._is_left:
+        try:
+            if not self._is_left:
+                self._end_child()
+                self._node.spools.remove(self._spool, self._owner)
+        finally:
+            # Also where a fault of ours keeps us from cleaning up: then another one may.
             if self._owner is not None:
                 self._owner.let_go()
-            return
-        self._end_child()
-        self._node.spools.remove(self._spool, self._owner)
 
     def run(self) -> Ending:
         """From the claim until the child is gone and its output is committed. A fault of our own is an ending too."""
@@ -148,7 +157,16 @@ class Attempt:
             return self._go_on(self._adopted)
         if self._node.is_drained:
             return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was stopped", handed_back=True)
-        self._owner = Owner.take(self._folder)
+        try:
+            self._node.spools.make_folders()
+            self._owner = Owner.take(self._folder)
+        except OSError as error:
+            return _no_room(f"{self._folder}: {error.strerror}")
+        if self._owner is None:
+            return _no_room("another worker of this host is at one of the same name")
+        # A database that was restored from a backup counts its attempts once more.
+        end_child(self._spool)
+        self._owner.clear()
         spec = prepare(
             self._claim,
             self._node.settings,
@@ -159,6 +177,9 @@ class Attempt:
             return spec
         launched = self._launch(spec)
         if isinstance(launched, NotLaunched):
+            if launched.stage == "spool":
+                self._may_have_run = False
+                return _no_room(launched.problem)
             return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
         self._launched = launched
         return self._stream(Progress(self._session.seq))
@@ -166,6 +187,8 @@ class Attempt:
     def _go_on(self, adopted: Adopted) -> Ending:
         """Another worker launched it: stream on from what is committed, and know what it has said so far."""
         self._log.info("adopted", rows=adopted.progress.last_seq)
+        if not adopted.may_have_run:
+            return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was gone before it began", handed_back=True)
         if self._session.kind is Kind.CLAUDE:
             for piece in self._committed_pieces(adopted):
                 self._conversation.feed(piece.body, eol=piece.eol)
@@ -291,6 +314,8 @@ class Attempt:
         if self._node.is_handing_over:
             # From here on its next worker has a whole lease to come.
             self._node.keeper.renew(self._lease)
+            if self._lease.is_lost:
+                raise Fenced(f"the lease of session {self._session.id} was lost")
             self._leave("its worker stops, and its child goes on")
         if self._lease.shim_is_hung and kill_shim(self._folder):
             self._log.error("its shim answers nothing for a whole lease: killed")
@@ -367,6 +392,11 @@ def _internal(error: Exception) -> Ending:
     """The first line alone: what a server or a library adds below may hold values."""
     first = (str(error).splitlines() or [""])[0]
     return Ending(reason=Reason.INTERNAL, detail=f"{type(error).__name__}: {first}")
+
+
+def _no_room(problem: str) -> Ending:
+    """This host's fault, and no child has begun: another worker may run it, or this one later."""
+    return Ending(reason=Reason.SPOOL_FAILED, detail=f"its spool could not be made: {problem}", handed_back=True)
 
 
 def _ring(node: Node, session_id: SessionId) -> None:

@@ -97,7 +97,8 @@ class Node:
 
         What is to end has `GSD_DRAIN_S` for it.
         """
-        self._is_handing_over = self._drains_by_handover and not finish
+        self._drains_by_handover = self._drains_by_handover and not finish  # once asked to finish, it does
+        self._is_handing_over = self._drains_by_handover
         if not self.stopping.is_set():
             # Asked again, it stops no later for that.
             self._drain_until = time.monotonic() + (0 if self._is_handing_over else self.settings.drain_s)

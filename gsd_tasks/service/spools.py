@@ -7,6 +7,7 @@ owns is nobody else's business. Clusters may share it too, so each has a folder 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 #: A shim that was told to kill has nothing left to wait for.
 SHIM_ENDS_S: Final = 10.0
 LOOK_S: Final = 0.02
+LEAST_ROOM_BYTES: Final = 1 << 20
 CLUSTER_DIGITS: Final = 12
 
 
@@ -52,6 +54,16 @@ class Spools:
         for folder in (self._base, self._private_dir):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def have_room(self) -> bool:
+        """Whether a session can begin here: one that cannot write its first byte is better left to another worker."""
+        try:
+            self.make_folders()
+            disk = os.statvfs(self._base)
+        except OSError:
+            return False
+        has_names = disk.f_files == 0 or disk.f_favail > 0  # some file systems do not count them
+        return has_names and disk.f_bavail * disk.f_frsize >= LEAST_ROOM_BYTES
+
     def of(self, session_id: SessionId, attempt: int) -> Spool:
         """Where that attempt's spool is, or would be."""
         return Spool(session_id, attempt, self._base / str(session_id) / str(attempt))
@@ -59,8 +71,8 @@ class Spools:
     def all(self) -> Iterator[Spool]:
         """Each that there is, the oldest session first."""
         for session in sorted(self._base.iterdir()):
-            # Gone meanwhile, or nothing of ours.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            # Gone meanwhile, another user's, or nothing of ours: nobody is to be kept from the others.
+            with contextlib.suppress(OSError, ValueError):
                 session_id = SessionId(UUID(session.name))
                 for folder in sorted(spool_folders(session)):
                     yield Spool(session_id, int(folder.name), folder)
@@ -76,13 +88,22 @@ class Spools:
         """
         # The folders first, the leases second: whoever makes a folder has its lease before.
         for spool, is_current in self._judged(database):
-            if not is_current and (owner := Owner.take(spool.folder)) is not None:
-                get_log("spools").warning("clearing up after", session=str(spool.session_id), attempt=spool.attempt)
-                end_child(spool)
-                self.remove(spool, owner)
+            if not is_current:
+                self._clear(spool)
         for session in self._base.iterdir():
             with contextlib.suppress(OSError):  # there is something in it
                 session.rmdir()
+
+    def _clear(self, spool: Spool) -> None:
+        log = get_log("spools").bind(session=str(spool.session_id), attempt=spool.attempt)
+        try:
+            owner = Owner.take(spool.folder)
+            if owner is not None:
+                log.warning("clearing up after an attempt that is over")
+                end_child(spool)
+                self.remove(spool, owner)
+        except OSError as error:
+            log.warning("cannot be cleared up after", why=str(error))
 
     def remove(self, spool: Spool, owner: Owner | None) -> None:
         """The spool, if it came to one, and the folder that its child had for itself. The child must be gone."""

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """A session in new hands, and what Postgres has of its attempt."""
+    """A session in new hands, and what Postgres has of its attempt. `may_have_run`: its launch had begun."""
 
     claim: Claim
     progress: Progress
     first_seq: int
+    may_have_run: bool
 
 
 def cluster_id(connection: Connection) -> UUID:
@@ -107,6 +108,7 @@ def _held_by(connection: Connection, session_id: SessionId, holder: Holder) -> A
             leases.c.stdout_bytes,
             leases.c.stderr_bytes,
             attempts.c.first_seq,
+            attempts.c.launching_at,
         )
         .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
         .join(attempts, (attempts.c.session_id == leases.c.session_id) & (attempts.c.attempt == leases.c.attempt))
@@ -119,4 +121,6 @@ def _held_by(connection: Connection, session_id: SessionId, holder: Holder) -> A
     session = to_session(row, secrets=True)
     claim = Claim(session=session, attempt=session.attempt, holder=holder, worker_id=row["worker_id"], slot=row["slot"])
     progress = Progress(row["last_seq"], row["stdout_bytes"], row["stderr_bytes"])
-    return Adopted(claim=claim, progress=progress, first_seq=row["first_seq"])
+    return Adopted(
+        claim=claim, progress=progress, first_seq=row["first_seq"], may_have_run=row["launching_at"] is not None
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import struct
 import time
 from pathlib import Path
@@ -270,3 +272,23 @@ def test_a_frozen_process_that_somebody_lets_go_on_is_stopped_again(bench: Bench
 def outside(running: Running) -> list[tuple[int, int]]:
     """What works below init, as (pid, parent), numbered as they are outside of its namespace."""
     return [(proc.pid, proc.parent) for proc in tree.descendants(running.init_pid)]
+
+
+def test_a_new_deadline_at_the_very_moment_of_the_old_one_is_no_end_of_the_shim(bench: Bench) -> None:
+    """It finds both at once as it looks: the timer that has gone off, and the request that sets it anew."""
+    running = bench.start("sleep", "60", deadline_boot_s=boot_s(0.5))
+    with socket.socket(socket.AF_UNIX) as connection:
+        folder = os.open(running.folder, os.O_PATH)
+        connection.connect(f"/proc/self/fd/{folder}/control.sock")
+        os.close(folder)
+        connection.sendall(b'{"do": "status"}\n')
+        assert connection.recv(4096)
+        os.kill(running.launched.shim_pid, signal.SIGSTOP)
+        connection.sendall(json.dumps({"do": "deadline", "boot_s": boot_s(60)}).encode() + b"\n")
+        pass_time(1)
+        os.kill(running.launched.shim_pid, signal.SIGCONT)
+        assert b'"ok": true' in connection.recv(4096)
+
+    eventually(lambda: not running.link.status().frozen)
+    assert not running.launched.wait(0.2)
+    assert (running.folder / "shim.log").read_text() == ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from gsd_tasks.service import settle as settling
 from gsd_tasks.service.attempt import run_session
 from gsd_tasks.service.node import Node
 from gsd_tasks.service.stream import Streamer
+from gsd_tasks.settings import Settings
 from gsd_tasks.store import transitions
 from tests.waiting import until
 
@@ -224,3 +227,30 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_worker_whose_disk_is_full_fails_no_session_for_it(
+    database_url: str, redis_url: str, settings: Settings, tmp_path: Path, enqueue: Enqueue, now: Now
+) -> None:
+    """It claims nothing; and what it had claimed when the disk became full is queued again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=True)
+    full = settings.model_copy(update={"state_dir": disk})
+    node = Node(full, database_url=database_url, redis_url=redis_url, name="gsd@full", slots=1)
+    try:
+        node.start()
+        with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        first = enqueue("true")
+        run_session(node, first)
+        assert (now(first).status, now(first).attempt) == (Status.QUEUED, 0)
+
+        node.spools.have_room = lambda: True  # type: ignore[method-assign]
+        run_session(node, first)
+        assert (now(first).status, now(first).reason, now(first).attempt) == (Status.QUEUED, Reason.SPOOL_FAILED, 1)
+    finally:
+        node.stop()
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -77,11 +77,16 @@ class Loop:
             self._selector.register(feed.fd, selectors.EVENT_WRITE, lambda: self._give(feed))
         self._on_readable(self._init.reports.fileno(), self._hear_init)
         self._on_readable(self._init.pidfd, self._lose_init)
-        self._on_readable(self._timer, lambda: os.read(self._timer, 8))
+        self._on_readable(self._timer, self._take_timer)
         terminated = _terminated()
         self._on_readable(terminated, lambda: self._be_terminated(terminated))
         self._control = ControlServer(listener, self._selector, self._answer)
         linux.set_boot_timer(self._timer, self.course.deadline_boot_s)
+
+    def _take_timer(self) -> None:
+        # A new deadline that came in the same turn has set it anew: then there is nothing to read any more.
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._timer, 8)
 
     def _on_readable(self, fd: int, do: Callable[[], object]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, do)

@@ -35,7 +35,11 @@ def main(arguments: list[str]) -> int:
     folder, lock = arguments
     os.chdir(folder)
     umask = os.umask(0o077)
-    _become_shim(int(lock))
+    try:
+        _become_shim(int(lock))
+    except OSError as error:
+        _reply(1, {"failed": "spool", "errno": error.errno, "problem": error.strerror})
+        return 0
     spec = _read_spec()
     if spec is None:
         _leave_nothing()

@@ -47,14 +47,17 @@ class ExitRecord(NamedTuple):
 
 
 def read_exit(folder: Path) -> ExitRecord | None:
-    """The record, once the shim has written it. None too for one that a crash of the host left empty."""
+    """The record, once the shim has written it. None too for one that nobody can understand.
+
+    A crash of the host may leave it empty, and a shim of another version may have other words.
+    """
     try:
         fields = json.loads((folder / _NAME).read_bytes())
-    except (FileNotFoundError, ValueError):
+        ended_by = fields.pop("ended_by")
+        known = {name: fields[name] for name in ExitRecord._fields if name in fields}
+        return ExitRecord(**known, ended_by=None if ended_by is None else EndedBy(ended_by))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    ended_by = fields.pop("ended_by")
-    known = {name: fields[name] for name in ExitRecord._fields if name in fields}
-    return ExitRecord(**known, ended_by=None if ended_by is None else EndedBy(ended_by))
 
 
 class ExitFile:

@@ -54,11 +54,15 @@ class Owner:
             os.close(self._fd)
         self._fd = -1
 
+    def clear(self) -> None:
+        """Leave nothing in the spool, if there is one; the right to it stays."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def remove(self) -> None:
         """The spool, and then the right to it. Doing it twice does no harm."""
         if self._fd < 0:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.clear()
         with contextlib.suppress(OSError):
             _path(self.folder).unlink()
         self.let_go()
