@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 # Arguments for pytest: make test ARGS='-k claim'
 ARGS ?=
+# Which schedule of faults, and how many of it: make chaos SEED=7 FAULTS=500
+SEED ?= 1
+FAULTS ?= 200
 UV := uv==0.13.8
 
 CODE := gsd_tasks tests $(wildcard api.py benchmarks)
@@ -19,7 +22,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PYTHON%,$(.VARIABLES)))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format-check lint types imports suite format install lock clean
+.PHONY: help demo test check format-check lint types imports suite chaos format install lock clean
 .NOTPARALLEL:
 
 help: ## What there is
@@ -50,6 +53,9 @@ imports: install ## Who may import what
 
 suite: install ## All tests; ARGS='-k claim' for some
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
+	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --exit-zero $(CODE)

@@ -20,7 +20,14 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store.tables import metadata
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/settings.md")
+DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/reliability.md",
+    "docs/settings.md",
+)
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
 #: Read before the settings are, and hence none of them.
 SECRETS_DIR = "GSD_SECRETS_DIR"
@@ -118,7 +125,7 @@ def test_every_command_and_option_of_gsd_tasks_in_a_document_exists(name: str) -
 def test_every_option_that_a_document_names_by_itself_exists(name: str) -> None:
     ours = {option for options in commands().values() for option in options}
     # Those of other programs, named in the same way.
-    others = {"--pdb", "--upgrade"}
+    others = {"--faults", "--keep", "--only", "--pdb", "--upgrade"}
 
     assert {span for span in spans(read(name)) if re.fullmatch(r"--\w[\w-]*", span)} <= ours | others
 
