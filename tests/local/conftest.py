@@ -141,13 +141,17 @@ class Runner:
 
 def processes_in(folder: Path) -> dict[int, str]:
     """Processes that have this folder on their command line."""
+    shown = ((pid, line.replace(b"\0", b" ").decode(errors="replace")) for pid, line in command_lines().items())
+    return {pid: command for pid, command in shown if f"{folder}/" in command and is_alive(pid)}
+
+
+def command_lines() -> dict[int, bytes]:
+    """Of every process; one that ends as it is looked at has none."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if f"{folder}/" in command and is_alive(int(entry.name)):
-                    found[int(entry.name)] = command
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
     return found
 
 

@@ -25,7 +25,7 @@ from gsd_tasks.local.part import Become
 from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.postgres import PostgresServer
 from gsd_tasks.local.valkey import ValkeyServer
-from tests.local.conftest import Runner, is_alive, processes_in, wait_for
+from tests.local.conftest import Runner, command_lines, is_alive, processes_in, wait_for
 
 QUICK = {"fsync": "off"}
 DURABLE = {"fsync": "on"}
@@ -87,7 +87,7 @@ def test_a_password_is_required_and_stands_on_no_command_line(runner: Runner) ->
     socket_folder = runner.folder / "servers" / "postgres" / "run"
     with pytest.raises(psycopg.OperationalError, match="password"):
         query(f"postgresql://gsd@/gsd?host={socket_folder}&port={database.port}", "SELECT 1")
-    commands = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+    commands = b"".join(command_lines().values())
     assert str(database.password).encode() not in commands
     assert str(broker.password).encode() not in commands
 

@@ -19,7 +19,7 @@ from gsd_tasks.local.parts import ClusterParts
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.local.up import starting_order
 from gsd_tasks.settings import Settings
-from tests.local.conftest import Runner, Script, processes_in, wait_for
+from tests.local.conftest import Runner, Script, command_lines, processes_in, wait_for
 
 STEADY = [[{"name": "worker", "code": "import signal; signal.pause()"}]]
 
@@ -118,7 +118,7 @@ def test_what_it_keeps_is_the_owners_alone_and_no_command_line_shows_a_password(
     for path in (me.folder / "state", *(me.folder / "state").rglob("*")):
         mode = path.lstat().st_mode
         assert stat.S_ISSOCK(mode) or mode & 0o077 == 0, f"{path}: {stat.filemode(mode)}"
-    commands = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+    commands = b"".join(command_lines().values())
     for secret in secrets:
         assert secret.encode() not in commands
         assert secret not in "".join(script.lines)
