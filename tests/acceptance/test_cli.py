@@ -252,7 +252,8 @@ def test_enqueue_without_redis_prints_the_id_alone_and_says_the_rest_on_stderr(s
     shell.env["GSD_REDIS_URL"] = "redis://127.0.0.1:1/0"
     ran = shell("enqueue", "--", "true")
     assert ran.returncode == 0
-    assert UUID(ran.stdout.decode().strip())
+    said = ran.stdout.decode()
+    assert said == f"{UUID(said.strip())}\n"
     assert b"queued without a message" in ran.stderr
 
 
