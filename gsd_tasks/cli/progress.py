@@ -52,7 +52,8 @@ class Progress:
                 self._explained = self._told
 
     def _may_say(self, entry: HistoryEntry) -> bool:
-        if entry.from_status is not Status.RUNNING or self._shown_attempt > entry.attempt:
+        has_ended = entry.from_status is Status.RUNNING and entry.to_status is not Status.RUNNING
+        if not has_ended or self._shown_attempt > entry.attempt:
             return True
         return self._shown_seq >= self._client.get(str(self._session.id)).seq
 
@@ -73,6 +74,8 @@ class Progress:
 def in_words(entry: HistoryEntry) -> str:
     """One transition as a sentence."""
     because = f": {entry.detail}" if entry.detail else ""
+    if entry.reason is Reason.ADOPTED:
+        return f"its worker was lost or stopped; it goes on with {entry.worker}, still attempt {entry.attempt}"
     if entry.to_status is Status.RUNNING:
         return f"started on {entry.worker}, attempt {entry.attempt}"
     if entry.to_status is Status.QUEUED and entry.reason is Reason.ENQUEUED:

@@ -53,6 +53,20 @@ def test_that_it_has_ended_is_said_below_its_last_row_however_early_it_is_known(
     assert said == [["session", "started"], [], ["queued", "started"], ["failed"]]
 
 
+def test_an_adoption_is_said_at_once_and_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no end: however much is still to be shown, and will be for hours, nobody waits for that."""
+    client = FakeClient(rows=[row(1, "one"), row(2, "two")])
+    client.entries += [
+        entry(Status.RUNNING, Reason.CLAIMED, came_from=Status.QUEUED),
+        entry(Status.RUNNING, Reason.ADOPTED, came_from=Status.RUNNING),
+    ]
+    progress = Progress(client, client.session, Screen(sys.stdout, sys.stderr))  # type: ignore[arg-type]
+    progress.reached(1, 1)
+    progress.refresh()
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "gsd-tasks: its worker was lost or stopped; it goes on with w@host, still attempt 1"
+
+
 def test_it_ends_with_the_childs_code_and_says_why(run: Run) -> None:
     end = {"status": Status.FAILED, "reason": Reason.EXIT_CODE, "exit_code": 7, "detail": "it exited with 7"}
     ran = run("run", "--", "make", client=FakeClient(end=end))
