@@ -7,58 +7,23 @@ child may have ended meanwhile makes no difference: the spool says how.
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import Holder, SessionId
 from gsd_tasks.process.spool.owner import Owner
+from gsd_tasks.service.inherited import Heirloom
 from gsd_tasks.service.lease import boot_clock_s
+from gsd_tasks.service.node import AWAY_S
 from gsd_tasks.service.spools import end_child
 from gsd_tasks.store import adoption
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
     from gsd_tasks.service.node import Node
-    from gsd_tasks.service.spools import Spool
     from gsd_tasks.store.adoption import Adopted
-
-#: How long a slot waits between two tries at a database that is away.
-AWAY_S: Final = 0.5
-
-
-class Heirloom(NamedTuple):
-    """A spool that is ours now, and waits for its slot."""
-
-    spool: Spool
-    owner: Owner
-
-
-class Inherited:
-    """What a starting worker has found and its slots have not taken up yet. For any thread."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[SessionId, Heirloom] = {}
-        self._lock = threading.Lock()
-
-    def add(self, heirloom: Heirloom) -> None:
-        """From here on, whoever runs this session goes on with it."""
-        with self._lock:
-            self._waiting[heirloom.spool.session_id] = heirloom
-
-    def take(self, session_id: SessionId) -> Heirloom | None:
-        """What there is of this session, for one taker."""
-        with self._lock:
-            return self._waiting.pop(session_id, None)
-
-    def let_go(self, session_id: SessionId | None = None) -> None:
-        """What no slot has taken up, of this session or of all, is left to another worker."""
-        with self._lock:
-            for waiting in [session_id] if session_id else list(self._waiting):
-                if (heirloom := self._waiting.pop(waiting, None)) is not None:
-                    heirloom.owner.let_go()
 
 
 def find(node: Node) -> list[SessionId]:

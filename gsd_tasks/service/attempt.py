@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
-from uuid import uuid4
 
 from gsd_tasks.domain.claude_events import Conversation
 from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
 from gsd_tasks.domain.policy import Ending, Verdict
-from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream
+from gsd_tasks.domain.session import Kind, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason
 from gsd_tasks.process.contain import kill_shim, sweep_marker
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
@@ -25,17 +24,18 @@ from gsd_tasks.process.spool.owner import Owner
 from gsd_tasks.service import settle as settling
 from gsd_tasks.service.adopt import adopt
 from gsd_tasks.service.bell import HISTORY, session_channel
+from gsd_tasks.service.claiming import claim
 from gsd_tasks.service.launching import prepare
-from gsd_tasks.service.lease import Lease, boot_clock_s
+from gsd_tasks.service.lease import Lease
+from gsd_tasks.service.node import AWAY_S, LAST_WORDS_S
 from gsd_tasks.service.spools import SHIM_ENDS_S, end_child
 from gsd_tasks.service.stream import Streamer
-from gsd_tasks.store import Claim, leases, outputs, transitions
+from gsd_tasks.store import Claim, leases, outputs
 from gsd_tasks.store.adoption import Adopted
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     from gsd_tasks.domain.cutting import Piece
@@ -50,10 +50,6 @@ SHIM_PATIENCE: Final = 0.07
 RECALLED_ROWS: Final = 500
 #: How long a slot that has no room for a session rests before it takes the next message.
 FULL_REST_S: Final = 1.0
-#: How long a slot waits between two tries at a database that is away.
-AWAY_S: Final = 0.5
-#: How long a worker that stops waits for a database that is away: what it cannot write then is left to its lease.
-LAST_WORDS_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ def run_session(node: Node, session_id: SessionId) -> Settled | None:
             get_log("attempt").error("the disk of the spools is full: nothing is claimed", session=str(session_id))
             node.stopping.wait(FULL_REST_S)
             return None
-        claimed = _claim(node, session_id, slot)
+        claimed = claim(node, session_id, slot)
         return None if claimed is None else _carry(node, *claimed)
 
 
@@ -190,26 +186,29 @@ class Attempt:
         if not adopted.may_have_run:
             return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was gone before it began", handed_back=True)
         if self._session.kind is Kind.CLAUDE:
-            for piece in self._committed_pieces(adopted):
-                self._conversation.feed(piece.body, eol=piece.eol)
+            self._recall(adopted.first_seq)
         return self._stream(adopted.progress)
 
-    def _committed_pieces(self, adopted: Adopted) -> Iterator[OutputRow]:
-        seq = adopted.first_seq - 1
+    def _recall(self, first_seq: int) -> None:
+        seq = first_seq - 1
         while True:
             self._lease.turned()
             try:
-                with self._node.database.connection() as connection:
-                    rows = outputs.read(
-                        connection, self._session.id, after_seq=seq, limit=RECALLED_ROWS, stream=Stream.STDOUT
-                    )
+                rows = self._read_stdout(after_seq=seq)
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
                 continue
             if not rows:
                 return
-            yield from rows
+            for row in rows:
+                self._conversation.feed(row.body, eol=row.eol)
             seq = rows[-1].seq
+
+    def _read_stdout(self, *, after_seq: int) -> list[OutputRow]:
+        with self._node.database.connection() as connection:
+            return outputs.read(
+                connection, self._session.id, after_seq=after_seq, limit=RECALLED_ROWS, stream=Stream.STDOUT
+            )
 
     def settle(self, ending: Ending) -> Verdict:
         """Write the outcome, however long the database is away: a new holder makes us give up, or a worker's end."""
@@ -354,38 +353,6 @@ class Attempt:
         self._lease.detach()
         self._is_left = True
         raise LeftRunning(why)
-
-
-def _claim(node: Node, session_id: SessionId, slot: int) -> tuple[Claim, float] | None:
-    """The claim, and the moment (CLOCK_BOOTTIME) from which its lease counts at the earliest.
-
-    A claim that was sent and not answered may have been granted, and then nobody else would run the session, nor this
-    slot another one: so it is asked for by its holder until that is known.
-    """
-    holder = Holder(uuid4())
-    first_at_boot_s: float | None = None
-    while first_at_boot_s is not None or not node.stopping.is_set():
-        sent_at_boot_s = boot_clock_s()
-        try:
-            with node.database.connection() as connection:
-                claim = transitions.claim(
-                    connection,
-                    session_id,
-                    holder=holder,
-                    worker_id=node.id,
-                    slot=slot,
-                    lease_s=node.settings.lease_s,
-                )
-                if claim is None and first_at_boot_s is not None:
-                    claim, sent_at_boot_s = transitions.find_claim(connection, session_id, holder), first_at_boot_s
-                return None if claim is None else (claim, sent_at_boot_s)
-        except DatabaseUnavailable as error:
-            get_log("attempt").warning("waiting for the database", session=str(session_id), why=str(error))
-            if node.drained_for_s > LAST_WORDS_S:
-                return None
-            first_at_boot_s = first_at_boot_s or sent_at_boot_s
-            time.sleep(AWAY_S)
-    return None
 
 
 def _internal(error: Exception) -> Ending:

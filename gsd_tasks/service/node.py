@@ -21,8 +21,8 @@ from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import SLOTS, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.process.survival import shims_survive
-from gsd_tasks.service.adopt import Inherited
 from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
+from gsd_tasks.service.inherited import Inherited
 from gsd_tasks.service.lease import Keeper
 from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.spools import Spools
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
     from gsd_tasks.settings import Settings
 
+#: How long a slot waits between two tries at a database that is away.
+AWAY_S: Final = 0.5
+#: How long a worker that stops waits for a database that is away: what it cannot write then is left to its lease.
+LAST_WORDS_S: Final = 20.0
 #: The share of a heartbeat that a statement waits for a lock before it is tried again later.
 LOCK_PATIENCE: Final = 0.4
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
