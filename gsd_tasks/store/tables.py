@@ -130,13 +130,15 @@ sessions = Table(
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND slot IS NOT NULL AND attempt > 0)", "held"),
     # The claim goes by id; this one serves whoever looks for all that can be claimed.
     Index("ix_sessions_queued", "queue", "priority", "id", postgresql_where=text("status = 'queued'")),
+    # Without it, whoever ends what has expired reads all that is queued.
+    Index("ix_sessions_expiring", "expires_at", postgresql_where=text("status = 'queued' AND expires_at IS NOT NULL")),
     Index("ix_sessions_status_id", "status", "id"),
     Index("ix_sessions_thread_id", "thread", "id", postgresql_where=text("thread IS NOT NULL")),
     Index("ix_sessions_parent_id_id", "parent_id", "id", postgresql_where=text("parent_id IS NOT NULL")),
 )
 
-# Narrow and half empty, so that renewals, appends and their guard stay heap-only updates. A row lives as long as a
-# holder.
+# Narrow and nearly empty, so that renewals, appends and their guard stay heap-only updates, nine of ten even while
+# somebody's snapshot keeps every version of a row (docs/reliability.md). A row lives as long as a holder.
 leases = Table(
     "leases",
     metadata,
@@ -153,7 +155,7 @@ leases = Table(
     UniqueConstraint("worker_id", "slot"),
     CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
     CheckConstraint("last_seq >= 0 AND stdout_bytes >= 0 AND stderr_bytes >= 0", "counts"),
-    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+    postgresql_with={"fillfactor": 10, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
 )
 
 attempts = Table(

@@ -23,7 +23,7 @@ from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store import history, silence
 from gsd_tasks.store.holding import Claim, Held, Recovered
 from gsd_tasks.store.rows import from_submission, to_session
-from gsd_tasks.store.tables import NOW, attempts, interval, leases, session_history, sessions, workers
+from gsd_tasks.store.tables import MOMENT, NOW, attempts, interval, leases, session_history, sessions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,8 +43,11 @@ CLAIMABLE: ColumnElement[bool] = and_(
     # What has begun does not expire any more: `expires_at` bounds the wait for the beginning.
     or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > NOW, sessions.c.attempt > 0),
 )
-#: What will never run: too late, and not begun.
-EXPIRED: ColumnElement[bool] = and_(QUEUED, sessions.c.expires_at <= NOW, sessions.c.attempt == 0)
+#: What will never run: too late, and not begun. Too late when the statement began: an index cannot search by a clock
+#: that goes on.
+EXPIRED: ColumnElement[bool] = and_(
+    QUEUED, sessions.c.expires_at <= func.statement_timestamp(type_=MOMENT), sessions.c.attempt == 0
+)
 
 
 def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:

@@ -61,10 +61,26 @@ def batch() -> outputs.Batch:
     return batch
 
 
-def listed(**wanted: Any) -> Case:
+def listed(
+    statuses: Sequence[Status] = (),
+    before: SessionId | None = None,
+    thread: str | None = None,
+    parent_id: SessionId | None = None,
+) -> Case:
     # Each status has a page's worth of ids, and a page is read of them.
-    rows = PAGE_ROWS * (2 * len(wanted.get("statuses", ())) + 1)
-    return Case(rows, lambda connection, _: sessions.listed(connection, limit=PAGE_ROWS, **wanted))
+    rows = PAGE_ROWS * (2 * len(statuses) + 1)
+    if before is not None:
+        # A plan for all values does not know how few ids come before this one, and passes over some.
+        rows += 3 * PAGE_ROWS
+    if Status.QUEUED in statuses:
+        # Where the statistics know of none, their own index is as good as the one that is in order.
+        rows += QUEUED
+    return Case(
+        rows,
+        lambda c, s: sessions.listed(
+            c, statuses=statuses, before=before, thread=thread, parent_id=parent_id, limit=PAGE_ROWS
+        ),
+    )
 
 
 DONE: Final = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
@@ -86,7 +102,7 @@ CASES: Final[dict[str, Case]] = {
     "transitions.pause_idle": Case(ONE, lambda c, s: transitions.pause_idle(c, s.waiting)),
     "transitions.resume": Case(ONE, lambda c, s: transitions.resume(c, s.waiting) or True),
     "transitions.retry": Case(ONE, lambda c, s: transitions.retry(c, session_id(2))),
-    "transitions.expire": Case(QUEUED + 1000, lambda c, s: transitions.expire(c)),
+    "transitions.expire": Case(4 * QUEUED // 50, lambda c, s: transitions.expire(c)),
     "leases.all_held": Case(0, lambda c, s: leases.all_held(c)),
     "leases.renew": Case(ONE, lambda c, s: leases.renew(c, s.claim, lease_s=30)),
     "leases.progress": Case(0, lambda c, s: leases.progress(c, s.claim)),
@@ -164,8 +180,8 @@ def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, 
     for plan in plans:
         assert not plan.scanned() & LARGE, str(plan)
         assert plan.rows(LARGE) <= case.rows, str(plan)
-        # What an index filters by itself, and the way down to each row.
-        assert plan.pages <= 300 + 5 * case.rows, str(plan)
+        # What an index refuses by itself is in no row, but in the pages. A change of a row takes some 30 of them.
+        assert plan.pages <= 300 + 30 * case.rows, str(plan)
 
 
 def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/reliability.md",
     "docs/settings.md",
+    "docs/state-machine.md",
 )
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
 #: Read before the settings are, and hence none of them.

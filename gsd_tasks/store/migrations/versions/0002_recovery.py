@@ -28,6 +28,14 @@ def upgrade() -> None:
         "sessions",
         "tries >= 0 AND recoveries >= 0 AND max_tries > 0 AND max_recoveries >= 0",
     )
+    op.create_index(
+        "ix_sessions_expiring",
+        "sessions",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'queued' AND expires_at IS NOT NULL"),
+    )
+    op.execute("ALTER TABLE leases SET (fillfactor = 10)")
     for table in ("sessions", "attempts", "session_history"):
         _replace_check(table, "reason", f"reason IN {REASONS}")
     _replace_check("workers", "status", "status IN ('alive', 'stopping', 'stopped', 'gone')")

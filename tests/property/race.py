@@ -1,0 +1,208 @@
+"""Several threads that do to a few sessions whatever they like, as fast as they can, and keep a journal of it.
+
+Workers claim, renew, launch, append and settle, by claims that may long be lost; they adopt from each other, dead or
+not, and recover by what they saw some time ago. People cancel, pause, resume and retry.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import uuid_utils.compat as uuid_utils
+
+from gsd_tasks.domain.policy import Budget, decide
+from gsd_tasks.domain.session import Holder, SessionId
+from gsd_tasks.domain.state import Status, Wanted
+from gsd_tasks.store import Claim, Connection, Database, leases, sessions, transitions
+from gsd_tasks.store.leases import Progress
+from tests.property import operations as op
+from tests.property.operations import TAKEN, Operation
+from tests.property.steps import ENDINGS, LONG, REQUESTS
+from tests.property.world import register, seen
+
+WORKERS: Final = 4
+#: Sessions among which a thread chooses: the newest.
+AT_HAND: Final = 4
+MOST_CLAIMS: Final = 6
+LOOKS: Final = 5
+LETS_GO_ON: Final = {Status.PAUSED: "resume", Status.FAILED: "retry", Status.CANCELLED: "retry"}
+
+
+class Entry(NamedTuple):
+    """What somebody did, from when to when, and what came of it."""
+
+    began: float
+    ended: float
+    operation: Operation
+    outcome: Any
+
+
+@dataclass
+class Race:
+    """What all threads share. Lists that only grow need no lock."""
+
+    database: Database
+    ends_at: float
+    sessions: list[SessionId] = field(default_factory=list)
+    attempts: dict[SessionId, int] = field(default_factory=dict)
+    journal: list[Entry] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def run(self, seed: int) -> None:
+        """Until the time is over; what went wrong is in `errors`."""
+        actors: list[type[Actor]] = [*[Worker] * WORKERS, People]
+        threads = [
+            threading.Thread(target=self._act, args=(actor, random.Random(seed + number)))
+            for number, actor in enumerate(actors)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _act(self, actor: type[Actor], chance: random.Random) -> None:
+        try:
+            with self.database.connection() as connection:
+                acting = actor(self, connection, chance)
+                while time.monotonic() < self.ends_at and not self.errors:
+                    acting.act()
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is what the test looks for)
+            self.errors.append(error)
+
+
+class Actor:
+    """One thread, with a connection of its own."""
+
+    def __init__(self, race: Race, connection: Connection, chance: random.Random) -> None:
+        self.race = race
+        self.connection = connection
+        self.chance = chance
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+    def do(self, operation: Operation) -> Any:
+        began = time.monotonic()
+        outcome = operation.run(self.connection)
+        self.race.journal.append(Entry(began, time.monotonic(), operation, outcome))
+        return outcome
+
+    def some_session(self) -> SessionId | None:
+        return self.chance.choice(self.race.sessions[-AT_HAND:]) if self.race.sessions else None
+
+
+class Held:
+    """A claim as its holder has it: how far it has come, and what it has heard."""
+
+    def __init__(self, claim: Claim, progress: Progress) -> None:
+        self.claim = claim
+        self.progress = progress
+        self.wanted: Wanted | None = None
+
+
+class Worker(Actor):
+    def __init__(self, race: Race, connection: Connection, chance: random.Random) -> None:
+        super().__init__(race, connection, chance)
+        self.id = register(connection, "gsd@race")
+        self.held: list[Held] = []
+        self.looks: list[tuple[Any, ...]] = [()]
+
+    def act(self) -> None:
+        doing: list[tuple[Callable[[Any], None], int]] = [(self._claim, 4), (self._adopt, 1), (self._reap, 2)]
+        held = None
+        if self.held:
+            held = self.held[-1] if self.chance.random() < 0.7 else self.chance.choice(self.held)
+            doing += [(self._append, 8), (self._renew, 4), (self._launch, 2), (self._settle, 1)]
+        (do,) = self.chance.choices([do for do, _ in doing], [weight for _, weight in doing])
+        do(held)
+
+    def _claim(self, _: Held | None) -> None:
+        session_id = self.some_session()
+        if session_id is not None:
+            taking = op.Take(session_id, Holder(uuid4()), self.id, self.chance.randint(1, 3))
+            outcome = self.do(taking)
+            if isinstance(outcome, tuple):
+                self._keep(taking, outcome[0], Progress(outcome[1]))
+
+    def _adopt(self, _: Held | None) -> None:
+        session_id = self.some_session()
+        if session_id is not None:
+            # A worker of its own, so that the history says which adoption it was.
+            worker = register(self.connection, "gsd@adopts")
+            attempt = self.race.attempts.get(session_id, 0) - self.chance.choice((0, 0, 0, 1))
+            adopting = op.Adopt(session_id, attempt, Holder(uuid4()), worker, self.chance.randint(1, 3))
+            outcome = self.do(adopting)
+            if isinstance(outcome, tuple):
+                self._keep(adopting, outcome[0], outcome[2])
+
+    def _keep(self, operation: op.Take | op.Adopt, attempt: int, progress: Progress) -> None:
+        self.race.attempts[operation.session_id] = attempt
+        # As the next statement finds it, with its budgets; lost again by then, it is of no use.
+        if (claim := transitions.find_claim(self.connection, operation.session_id, operation.holder)) is not None:
+            self.held = [*self.held, Held(claim, progress)][-MOST_CLAIMS:]
+
+    def _reap(self, _: Held | None) -> None:
+        """Any of them may, by what it saw some time ago; one at a time, or nothing ever runs for long."""
+        self.looks = [*self.looks, seen(op.Look().run(self.connection))][-LOOKS:]
+        if look := self.chance.choice(self.looks):
+            self.do(op.Recover((self.chance.choice(look),)))
+        if self.chance.random() < 0.1:
+            self.do(op.Expire())
+
+    def _append(self, held: Held) -> None:
+        lines = tuple(uuid4().hex for _ in range(self.chance.randint(1, 3)))
+        appending = op.Append(held.claim, held.progress, lines)
+        if self.do(appending):
+            held.progress = appending.after
+        else:
+            held.progress = leases.progress(self.connection, held.claim) or held.progress
+
+    def _renew(self, held: Held) -> None:
+        if (renewed := self.do(op.Renew(held.claim))) is not None:
+            held.wanted = renewed.wanted
+
+    def _launch(self, held: Held) -> None:
+        self.do(op.MarkLaunching(held.claim))
+
+    def _settle(self, held: Held) -> None:
+        session = held.claim.session
+        ending = self.chance.choice(ENDINGS)
+        budget = Budget.of(session)
+        verdict = decide(ending, wanted=held.wanted, on_lost=session.on_lost, budget=budget, backoff=LONG)
+        self.do(op.Settle(held.claim, verdict))
+
+
+class People(Actor):
+    def act(self) -> None:
+        session_id = self.some_session()
+        session = sessions.get(self.connection, session_id) if session_id else None
+        if session is None or session.status is Status.COMPLETED:
+            self._enqueue()
+        elif session.status in LETS_GO_ON and self.chance.random() < 0.9:
+            self.do(op.Idle(session.id, LETS_GO_ON[session.status]))
+        elif self.chance.random() < 0.2:
+            self.do(op.Idle(session.id, self.chance.choice([what for what in op.IDLE if what != "delete"])))
+        else:
+            self.do(op.ComeDue())
+
+    def _enqueue(self) -> None:
+        session_id = SessionId(uuid_utils.uuid7())
+        request = self.chance.choice([request for request in REQUESTS if request.key is None])
+        self.do(op.Enqueue(session_id, request, None, is_later=False))
+        self.race.sessions.append(session_id)
+
+
+def is_done(entry: Entry) -> bool:
+    """Whether it wrote something."""
+    return bool(entry.outcome) and entry.outcome != TAKEN
+
+
+def about(entries: list[Entry], kind: type[Any]) -> list[tuple[Any, Entry]]:
+    """Those of a kind that wrote something, with their operations."""
+    return [(entry.operation, entry) for entry in entries if isinstance(entry.operation, kind) and is_done(entry)]
