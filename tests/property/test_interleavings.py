@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from tests.property.steps import SCALE, STEPS, Step, enqueue, to_operation
 from tests.property.world import Bench, World
 
-WALKS: Final = 40
+WALKS: Final = 50
 STEPS_A_WALK: Final = 40
 
 

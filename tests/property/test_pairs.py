@@ -163,7 +163,8 @@ def all_pairs(bench: Bench, how: str) -> None:
     for first in effective:
         for second in cases:
             # What is taken back leaves everything to whoever waited for it.
-            for commits in (True, False) if second in effective and how == "running" else (True,):
+            is_tried = second in effective and (SCALE > 1 or how != "running")
+            for commits in (True, False) if is_tried else (True,):
                 world = stand(bench, request, done)
                 world.do_at_once(cases[first](world), cases[second](world), commits=commits)
 

@@ -21,7 +21,7 @@ from tests.property.operations import function_of
 from tests.property.race import Entry, Race, about, is_done
 from tests.property.steps import SCALE
 
-SECONDS: Final = 4.0
+SECONDS: Final = 3.0
 _BY_STEP: Final = {
     (None, "queued"): "enqueue",
     ("queued", "running"): "claim",

@@ -33,7 +33,7 @@ SELECT {_ID}, 'command', (%(statuses)s::text[])[1 + n %% cardinality(%(statuses)
        'queue ' || n %% {QUEUES}, n %% 10, '', '{{true}}', '/', '{{}}', '{{}}', %(claude)s, 60, 60, 1000, 'requeue',
        %(begun)s, %(begun)s, CASE WHEN %(begun)s = 1 THEN {_WORKER} END, CASE WHEN %(begun)s = 1 THEN 1 + n %% 3 END,
        CASE WHEN n %% 20 = 7 THEN timestamptz '2999-01-01' END,
-       CASE n %% 50 WHEN 9 THEN timestamptz '2000-01-01' WHEN 10 THEN timestamptz '2999-01-01' END,
+       CASE WHEN n %% 50 = 9 THEN timestamptz '2000-01-01' WHEN n %% 5 = 1 THEN timestamptz '2999-01-01' END,
        {_AT}, CASE WHEN %(ended)s THEN {_AT} END
   FROM {_NUMBERS}
 """
