@@ -47,11 +47,6 @@ class Launched:
             return False
         return True
 
-    def kill(self) -> None:
-        """SIGKILL to a shim that does not answer. Its init ends the tree; `sweep_marker` makes sure."""
-        self.shim.kill()
-        self.shim.wait()
-
 
 @dataclass(frozen=True, slots=True)
 class NotLaunched:

@@ -15,7 +15,7 @@ from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
 from gsd_tasks.domain.policy import Ending, Verdict
 from gsd_tasks.domain.session import Kind, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason
-from gsd_tasks.process.contain import kill_shim, sweep_marker
+from gsd_tasks.process.contain import kill_shim
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.link import News, ShimLink, ShimUnreachable
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
@@ -154,7 +154,6 @@ class Attempt:
         if self._node.is_drained:
             return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was stopped", handed_back=True)
         try:
-            self._node.spools.make_folders()
             self._owner = Owner.take(self._folder)
         except OSError as error:
             return _no_room(f"{self._folder}: {error.strerror}")
@@ -286,7 +285,7 @@ class Attempt:
 
     def _without_record(self, streamer: Streamer) -> Ending:
         """The shim was killed, and its child with it. What is in the spool is an exact prefix: it is kept."""
-        sweep_marker(str(self._session.id), self._claim.attempt)
+        end_child(self._spool)
         while self._pump(streamer, at_end=True):
             self._lease.turned()
         return Ending(reason=Reason.CHILD_LOST, detail="the process that watched the child was killed")
@@ -308,13 +307,13 @@ class Attempt:
 
     def _check_hold(self) -> None:
         """Whether this is still ours, and ours to go on with."""
+        hands_over = self._node.is_handing_over
+        if hands_over:
+            # Its next worker has a whole lease to come from here on; or it turns out that the lease is ours no more.
+            self._node.keeper.renew(self._lease)
         if self._lease.is_lost:
             raise Fenced(f"the lease of session {self._session.id} was lost")
-        if self._node.is_handing_over:
-            # From here on its next worker has a whole lease to come.
-            self._node.keeper.renew(self._lease)
-            if self._lease.is_lost:
-                raise Fenced(f"the lease of session {self._session.id} was lost")
+        if hands_over:
             self._leave("its worker stops, and its child goes on")
         if self._lease.shim_is_hung and kill_shim(self._folder):
             self._log.error("its shim answers nothing for a whole lease: killed")

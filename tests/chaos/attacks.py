@@ -13,7 +13,7 @@ from tests.chaos.hosts import Worker
 from tests.chaos.load import Load
 from tests.chaos.proxy import CUTS
 from tests.chaos.schedule import Fault, Kind
-from tests.chaos.servers import cut_backends, wipe_redis
+from tests.chaos.servers import Attacked, cut_backends, wipe_redis
 from tests.chaos.supervised import Supervised
 from tests.chaos.timing import Silence
 from tests.chaos.trees import Tree, send
@@ -138,36 +138,28 @@ class Attacker:
         return Strike(process.name, heal=lambda: child.send(signal.SIGCONT))
 
     def _strike_redis(self, fault: Fault) -> Strike | None:
-        server, url = self._cluster.redis, self._cluster.redis_url
-        if server.busy:
-            return None
-        match fault.kind:
-            case Kind.REDIS_WIPE:
-                server.do(lambda: wipe_redis(url))
-            case Kind.REDIS_KILL:
-                server.kill(fault.lasts_s)
-            case Kind.REDIS_RESTART:
-                server.restart(fault.lasts_s)
-            case _:
-                server.stop()
-                return Strike("redis", heal=server.go_on)
-        return Strike("redis")
+        url = self._cluster.redis_url
+        return self._strike_server(fault, self._cluster.redis, "redis", lambda: wipe_redis(url))
 
     def _strike_postgres(self, fault: Fault) -> Strike | None:
-        server, url = self._cluster.postgres, self._cluster.database_url
+        url = self._cluster.database_url
+        return self._strike_server(fault, self._cluster.postgres, "postgres", lambda: cut_backends(url, fault.twist))
+
+    def _strike_server(self, fault: Fault, server: Attacked, name: str, own: Callable[[], object]) -> Strike | None:
+        """As any server can be struck; else by `own`, which only this one knows."""
         if server.busy:
             return None
         match fault.kind:
-            case Kind.POSTGRES_CUT:
-                server.do(lambda: cut_backends(url, fault.twist))
-            case Kind.POSTGRES_KILL:
+            case Kind.REDIS_KILL | Kind.POSTGRES_KILL:
                 server.kill(fault.lasts_s)
-            case Kind.POSTGRES_RESTART:
+            case Kind.REDIS_RESTART | Kind.POSTGRES_RESTART:
                 server.restart(fault.lasts_s)
-            case _:
+            case Kind.REDIS_STOP | Kind.POSTGRES_STOP:
                 server.stop()
-                return Strike("postgres", heal=server.go_on)
-        return Strike("postgres")
+                return Strike(name, heal=server.go_on)
+            case _:
+                server.do(own)
+        return Strike(name)
 
     def _fill_disk(self) -> Strike | None:
         disk = self._cluster.disk

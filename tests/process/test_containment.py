@@ -75,7 +75,8 @@ def test_a_killed_shim_takes_everything_along(bench: Bench) -> None:
     running, hidden = start_escaping(bench, "exec sleep 60")
     child = running.launched.child_pid
 
-    running.launched.kill()
+    running.launched.shim.kill()
+    running.launched.shim.wait()
 
     eventually(lambda: not pids_of(hidden) and not tree.read_proc(child))
     assert not shim_is_alive(running.folder)

@@ -24,7 +24,8 @@ from gsd_tasks.store.leases import Progress
 from tests.property import operations as op
 from tests.property.operations import TAKEN, Operation
 from tests.property.steps import ENDINGS, LONG, REQUESTS
-from tests.property.world import register, seen
+from tests.property.world import seen
+from tests.workers import register_worker
 
 WORKERS: Final = 4
 #: Sessions among which a thread chooses: the newest.
@@ -109,7 +110,7 @@ class Held:
 class Worker(Actor):
     def __init__(self, race: Race, connection: Connection, chance: random.Random) -> None:
         super().__init__(race, connection, chance)
-        self.id = register(connection, "gsd@race")
+        self.id = register_worker(connection, "gsd@race")
         self.held: list[Held] = []
         self.looks: list[tuple[Any, ...]] = [()]
 
@@ -134,7 +135,7 @@ class Worker(Actor):
         session_id = self.some_session()
         if session_id is not None:
             # A worker of its own, so that the history says which adoption it was.
-            worker = register(self.connection, "gsd@adopts")
+            worker = register_worker(self.connection, "gsd@adopts")
             attempt = self.race.attempts.get(session_id, 0) - self.chance.choice((0, 0, 0, 1))
             adopting = op.Adopt(session_id, attempt, Holder(uuid4()), worker, self.chance.randint(1, 3))
             outcome = self.do(adopting)

@@ -8,46 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import text
 
-from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
-from gsd_tasks.store import Claim, Connection, Database, nodes, sessions
+from gsd_tasks.domain.session import SessionId
+from gsd_tasks.store import Claim, Database, sessions
 from gsd_tasks.store.holding import Held
 from tests import state_machine_page as page
 from tests.property import evidence
 from tests.property.model import Model, told
 from tests.property.operations import Adopt, Look, Operation, Take, function_of
+from tests.workers import register_worker
 
 TABLES: Final = ("leases", "session_outputs", "session_history", "attempts", "sessions", "recoveries")
 PATIENCE_S: Final = 20.0
 LOOK_S: Final = 0.002
 WORKERS: Final = 2
-
-
-def register(connection: Connection, name: str) -> WorkerId:
-    """A worker that lives."""
-    now = datetime.now(UTC)
-    worker = Worker(
-        id=WorkerId(uuid4()),
-        name=name,
-        host_id="h",
-        boot_id="b",
-        pid=1,
-        version="0",
-        status=WorkerStatus.ALIVE,
-        queues=("sessions",),
-        slots=3,
-        containment="subreaper",
-        busy={},
-        started_at=now,
-        seen_at=now,
-    )
-    nodes.register(connection, worker)
-    return worker.id
 
 
 class Bench:
@@ -59,7 +37,7 @@ class Bench:
         self.quick, self.looking = engine.connect(), engine.connect()
         self._pool = ThreadPoolExecutor(1)
         self._quick_pid = self.quick.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        self.workers = [register(self.quick, f"gsd@{number}") for number in range(WORKERS)]
+        self.workers = [register_worker(self.quick, f"gsd@{number}") for number in range(WORKERS)]
 
     def clear(self) -> None:
         """Nothing has happened yet."""

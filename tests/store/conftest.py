@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 import uuid_utils.compat as uuid_utils
 
-from gsd_tasks.domain.session import Holder, SessionId, Submission, Worker, WorkerId, WorkerStatus
+from gsd_tasks.domain.session import Holder, SessionId, Submission, WorkerId
 from gsd_tasks.domain.submission import digest
-from gsd_tasks.store import Claim, Database, nodes, transitions
+from gsd_tasks.store import Claim, Database, transitions
+from tests.workers import register_worker
 
 REQUEST = Submission(command=("true",), working_dir="/")
 
@@ -17,25 +17,8 @@ REQUEST = Submission(command=("true",), working_dir="/")
 @pytest.fixture
 def worker(database: Database) -> WorkerId:
     """A worker that is registered."""
-    now = datetime.now(UTC)
-    worker = Worker(
-        id=WorkerId(uuid4()),
-        name="gsd@here",
-        host_id="h",
-        boot_id="b",
-        pid=1,
-        version="0",
-        status=WorkerStatus.ALIVE,
-        queues=("sessions",),
-        slots=3,
-        containment="subreaper",
-        busy={},
-        started_at=now,
-        seen_at=now,
-    )
     with database.connection() as connection:
-        nodes.register(connection, worker)
-    return worker.id
+        return register_worker(connection)
 
 
 @pytest.fixture
