@@ -7,6 +7,7 @@ ShimUnreachable
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import json
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from gsd_tasks.process.contain import shim_is_alive
-from gsd_tasks.process.shim.protocol import CONTROL_NAME, line
+from gsd_tasks.process.shim.protocol import CONTROL_NAME, INPUTS_SINCE, MAX_INPUT_BYTES, line
 from gsd_tasks.process.spool.exits import EndedBy
 
 TIMEOUT_S: Final = 2.0
@@ -42,7 +43,7 @@ class ShimSilent(ShimUnreachable):
 class ShimStatus(NamedTuple):
     """As the shim sees it. `ended`: the child has exited; the shim may still wait for what it left behind.
 
-    The counts are of bytes in the spool.
+    The counts are of bytes in the spool. `inputs` is the highest number of those taken; None: it takes none.
     """
 
     protocol: int
@@ -53,6 +54,8 @@ class ShimStatus(NamedTuple):
     deadline_boot_s: float
     stdout_bytes: int
     stderr_bytes: int
+    inputs: int | None = None
+    input_open: bool = False
 
 
 class ShimLink:
@@ -64,6 +67,7 @@ class ShimLink:
     def __init__(self, folder: Path, *, patience_s: float = TIMEOUT_S) -> None:
         self._folder = folder
         self._patience_s = min(patience_s, TIMEOUT_S)
+        self._protocol: int | None = None
 
     def set_deadline(self, boot_s: float) -> None:
         """The child may work until CLOCK_BOOTTIME is `boot_s`; it is thawed if that lies ahead, frozen if not."""
@@ -77,11 +81,36 @@ class ShimLink:
         """SIGINT to the child's process group, and no more than that."""
         self._request({"do": "interrupt"})
 
+    def input(self, number: int, data: bytes) -> bool:
+        """Feed `data`, the input with this number, to the child's stdin; whether it was taken, now or before.
+
+        To be asked again when the answer is lost, and in order: a number below the highest counts as taken before, and
+        so is never fed. False: the stdin has ended, or (`status().input_open`) too much is waiting to be read. What was
+        taken need not be read: the child may end first. Raises ValueError for more than MAX_INPUT_BYTES.
+        """
+        if len(data) > MAX_INPUT_BYTES:
+            raise ValueError(f"input {number} has {len(data)} bytes: at most {MAX_INPUT_BYTES} can be fed at once")
+        if not self._takes_inputs():
+            return False
+        message = {"do": "input", "number": number, "data": base64.b64encode(data).decode()}
+        return bool(self._request(message)["taken"])
+
+    def close_input(self) -> None:
+        """End the child's stdin, once everything that was taken is fed. It takes no further inputs."""
+        if self._takes_inputs():
+            self._request({"do": "close_input"})
+
     def status(self) -> ShimStatus:
         reply = self._request({"do": "status"})
         ended_by = reply["ended_by"]
         reply["ended_by"] = None if ended_by is None else EndedBy(ended_by)
-        return ShimStatus(**{name: reply[name] for name in ShimStatus._fields})
+        return ShimStatus(**{name: reply[name] for name in ShimStatus._fields if name in reply})
+
+    def _takes_inputs(self) -> bool:
+        """An older shim has ended the stdin after its beginning. A long line it would not even refuse."""
+        if self._protocol is None:
+            self.status()
+        return self._protocol is not None and self._protocol >= INPUTS_SINCE
 
     def _request(self, message: dict[str, Any]) -> dict[str, Any]:
         until = time.monotonic() + self._patience_s
@@ -91,8 +120,10 @@ class ShimLink:
                 reply = _receive_line(connection, until)
             except OSError as error:
                 raise _unreachable(self._folder, error) from error
+        self._protocol = reply["protocol"]
         if not reply["ok"]:
-            raise ValueError(f"the shim refuses {message}: {reply['error']}")
+            # Not the whole message: an input may hold a secret.
+            raise ValueError(f"the shim refuses {message['do']!r}: {reply['error']}")
         return reply
 
 

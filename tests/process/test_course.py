@@ -201,7 +201,7 @@ def test_whatever_happens_everything_ends_and_no_init_is_waited_for(happenings: 
             case _:
                 course.spool_failed(now)
         look()
-    for _ in range(10):
+    for _ in range(10 + round(KILL_BOUND_S / WAKE_S)):  # an init that hangs is woken so often before it is given up
         wait_s = course.wait_s(now, now)
         if wait_s is None:
             break

@@ -43,7 +43,7 @@ def test_the_status_tells_how_things_stand(bench: Bench) -> None:
 
     child_pid = running.launched.child_pid
 
-    assert running.link.status() == (PROTOCOL, child_pid, False, False, None, 1e9, 4, 4)
+    assert running.link.status() == (PROTOCOL, child_pid, False, False, None, 1e9, 4, 4, None, False)
     assert Path(f"/proc/{child_pid}").exists()
 
 
@@ -151,6 +151,8 @@ def test_there_is_no_shim_in_a_folder_that_is_not_there(any_bench: Bench) -> Non
         b'{"do": "end", "why": []}\n',
         b'{"do": "deadline", "boot_s": "soon"}\n',
         b'{"do": "deadline", "boot_s": Infinity}\n',
+        b'{"do": "input", "number": "one", "data": ""}\n',
+        b'{"do": "input", "number": 1, "data": "no base64"}\n',
         b"\xff\xfe\n",
     ],
 )

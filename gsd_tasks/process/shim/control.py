@@ -11,11 +11,11 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from gsd_tasks.process.shim.protocol import CONTROL_NAME, PROTOCOL, line
+from gsd_tasks.process.shim.protocol import CONTROL_NAME, MAX_LINE_BYTES, PROTOCOL, line
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
-_LONGEST_LINE: Final = 16 * 1024
+_RECEIVE_BYTES: Final = 64 * 1024
 _MOST_CLIENTS: Final = 32
 _PEER: Final = struct.Struct("3i")
 
@@ -68,7 +68,7 @@ class ControlServer:
         except (OSError, EOFError):
             self._drop(client)
 
-    def _reply(self, client: _Client, request: bytes) -> dict[str, Any]:
+    def _reply(self, client: _Client, request: bytearray) -> dict[str, Any]:
         try:
             message = json.loads(request)
             if message["do"] == "follow":
@@ -96,13 +96,16 @@ class _Client:
         self.follows = False
         self._asked = False
         self._news = False
-        self._heard = b""
+        self._heard = bytearray()
 
-    def receive(self) -> list[bytes]:
+    def receive(self) -> list[bytearray]:
         """The whole lines that have come in. Raises EOFError at their end, OSError."""
-        data = self.connection.recv(_LONGEST_LINE)
-        *lines, self._heard = (self._heard + data).split(b"\n")
-        if not data or len(self._heard) > _LONGEST_LINE:
+        data = self.connection.recv(_RECEIVE_BYTES)
+        self._heard += data
+        lines: list[bytearray] = []
+        if b"\n" in data:  # else a line of megabytes would be looked through for each of its pieces
+            *lines, self._heard = self._heard.split(b"\n")
+        if not data or len(self._heard) > MAX_LINE_BYTES:
             raise EOFError
         return lines
 

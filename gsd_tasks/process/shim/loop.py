@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
 import os
@@ -16,8 +17,9 @@ from typing import Any, Final
 from gsd_tasks.process.shim import linux, tree
 from gsd_tasks.process.shim.control import ControlServer
 from gsd_tasks.process.shim.course import Course, Order
+from gsd_tasks.process.shim.feed import Feed
 from gsd_tasks.process.shim.init import Command
-from gsd_tasks.process.shim.output import STREAMS, Feed, Intake, Pipes
+from gsd_tasks.process.shim.output import STREAMS, Intake, Pipes
 from gsd_tasks.process.shim.protocol import LaunchSpec
 from gsd_tasks.process.shim.start import InitHandle, Report
 from gsd_tasks.process.spool.exits import EndedBy
@@ -45,6 +47,7 @@ class Loop:
         self.status: int | None = None
         self.peak_rss_bytes: int | None = None
         self.intake = intake
+        self._spec = spec
         self._init = init
         self._init_gone = False
         self._init_silent = False
@@ -52,10 +55,11 @@ class Loop:
         self._timer = linux.boot_timer()
         self._selector = selectors.DefaultSelector()
         self._control: ControlServer
+        self._feed: Feed
         self._outputs: dict[int, int] = {}
 
-    def run(self, pipes: Pipes, stdin: bytes | None, listener: socket.socket) -> None:
-        self._watch(pipes, stdin, listener)
+    def run(self, pipes: Pipes, listener: socket.socket) -> None:
+        self._watch(pipes, listener)
         while not self._init_gone:
             self._follow_course()
             patience_s = self.course.wait_s(time.monotonic(), linux.boot_s())
@@ -66,15 +70,13 @@ class Loop:
         self._bury()
         self._drain()
 
-    def _watch(self, pipes: Pipes, stdin: bytes | None, listener: socket.socket) -> None:
+    def _watch(self, pipes: Pipes, listener: socket.socket) -> None:
         """Everything that can wake us, each with what is done about it."""
-        _, *outputs = pipes.ours
+        stdin, *outputs = pipes.ours
         for fd, stream in zip(outputs, STREAMS, strict=True):
             self._outputs[fd] = stream
             self._on_readable(fd, partial(self._take, fd))
-        if stdin is not None:
-            feed = Feed(pipes.ours[0], stdin)
-            self._selector.register(feed.fd, selectors.EVENT_WRITE, lambda: self._give(feed))
+        self._feed = Feed(stdin, self._spec, self._selector)
         self._on_readable(self._init.reports.fileno(), self._hear_init)
         self._on_readable(self._init.pidfd, self._lose_init)
         self._on_readable(self._timer, self._take_timer)
@@ -116,15 +118,8 @@ class Loop:
             self.course.output_came(time.monotonic())
         elif size == 0:
             del self._outputs[fd]
-            self._forget(fd)
-
-    def _give(self, feed: Feed) -> None:
-        if feed.give():
-            self._forget(feed.fd)
-
-    def _forget(self, fd: int) -> None:
-        self._selector.unregister(fd)
-        os.close(fd)
+            self._selector.unregister(fd)
+            os.close(fd)
 
     def _hear_init(self) -> None:
         """All that it has reported by now."""
@@ -140,6 +135,7 @@ class Loop:
             case ["exited", status, peak_kib]:
                 self.status, self.peak_rss_bytes = int(status), 1024 * int(peak_kib)
                 self.course.child_exited(time.monotonic())
+                self._feed.finish()
                 self._control.tell_news()
             case ["frozen", since]:
                 self.course.froze(float(since))
@@ -155,6 +151,7 @@ class Loop:
         os.waitpid(self._init.pid, 0)
         self._selector.unregister(self._init.pidfd)
         self._init_gone = True
+        self._feed.finish()
 
     def _bury(self) -> None:
         self._hear_init()
@@ -194,10 +191,16 @@ class Loop:
             case {"do": "interrupt"}:
                 self._init.order(Command.INTERRUPT)
                 return {}
+            case {"do": "input", "number": int() as number, "data": str() as data}:
+                return {"taken": self._feed.take(number, base64.b64decode(data, validate=True))}
+            case {"do": "close_input"}:
+                self._feed.finish()
+                return {}
             case {"do": "status"}:
                 return self._describe()
             case _:
-                raise ValueError(f"unknown request: {request}")
+                # Not the whole of it: it may hold an input, and so a secret.
+                raise ValueError(f"unknown request: {request['do']!r:.40}")
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -208,6 +211,8 @@ class Loop:
             "deadline_boot_s": self.course.deadline_boot_s,
             "stdout_bytes": self.intake.counts.stdout,
             "stderr_bytes": self.intake.counts.stderr,
+            "inputs": self._feed.number,
+            "input_open": self._feed.is_open,
         }
 
 

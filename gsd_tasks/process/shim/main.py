@@ -112,7 +112,7 @@ def _run(spec: LaunchSpec, umask: int, reply_to: int) -> None:
         exit_file = ExitFile(_HERE)
         spool = SpoolWriter(_HERE)
         listener = control.listen()
-        pipes = Pipes.open(spec.stdin)
+        pipes = Pipes.open(spec.beginning)
     except OSError as error:
         _reply(reply_to, {"failed": "spool", "errno": error.errno, "problem": error.strerror})
         return
@@ -126,7 +126,7 @@ def _run(spec: LaunchSpec, umask: int, reply_to: int) -> None:
     pipes.close_theirs()
     _reply(reply_to, {"started": True, "child_pid": child_pid, "started_at_ns": started_at_ns})
     loop = Loop(spec, Intake(spool, spec.max_output_bytes), init, child_pid)
-    loop.run(pipes, spec.stdin, listener)
+    loop.run(pipes, listener)
     exit_file.write(_ended(loop, started_at_ns))
 
 

@@ -82,21 +82,3 @@ class Intake:
             self._news = True
         except OSError as error:
             self.failure = error
-
-
-class Feed:
-    """What goes into the child's stdin, as fast as it takes it, and not a byte later."""
-
-    def __init__(self, fd: int, data: bytes) -> None:
-        self.fd = fd
-        self._left = memoryview(data)
-
-    def give(self) -> bool:
-        """One write. True when all is given, or nobody reads any more: close it then."""
-        try:
-            self._left = self._left[os.write(self.fd, self._left) :]
-        except BlockingIOError:
-            return False
-        except BrokenPipeError:
-            return True
-        return not self._left

@@ -7,10 +7,13 @@ folder, a line of JSON for each request and one for each reply:
     {"do": "deadline", "boot_s": t}   the child may work until CLOCK_BOOTTIME is t
     {"do": "end", "why": w}           end it: "stopped" gracefully, "lease_lost" at once
     {"do": "interrupt"}               SIGINT to the child's process group
+    {"do": "input", "number": n, "data": base64}
+                                      feed its stdin, once for each number; "taken" in the reply says whether
+    {"do": "close_input"}             the end of its stdin, after all that was taken
     {"do": "status"}
     {"do": "follow"}                  from here on an empty line either way: "tell me" there, "there is news" back
 
-A shim may be older than the worker that talks to it: every reply carries its `protocol`.
+A shim may be older than the worker that talks to it: every reply carries its `protocol`. Inputs came with 2.
 """
 
 from __future__ import annotations
@@ -21,14 +24,18 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
+INPUTS_SINCE: Final = 2
+# The most that one input may hold; room for that as base64, and for the words around it.
+MAX_INPUT_BYTES: Final = 8 << 20
+MAX_LINE_BYTES: Final = MAX_INPUT_BYTES * 4 // 3 + (16 << 10)
 CONTROL_NAME: Final = "control.sock"
 LOCK_NAME: Final = "shim.lock"
 LOG_NAME: Final = "shim.log"
 
-ID_VARIABLE: Final = "GSD_SESSION_ID"
-ATTEMPT_VARIABLE: Final = "GSD_ATTEMPT"
-MARKER_VARIABLE: Final = "GSD_MARKER"
+ID_VARIABLE: Final = "GSDTASKS_SESSION_ID"
+ATTEMPT_VARIABLE: Final = "GSDTASKS_ATTEMPT"
+MARKER_VARIABLE: Final = "GSDTASKS_MARKER"
 
 
 class Containment(StrEnum):
@@ -55,6 +62,7 @@ class LaunchSpec(NamedTuple):
     `max_processes` is kept as the host can (`ProcessLimit`); 0 is no bound.
 
     `env` is the child's whole environment but for the three variables that the shim adds. `stdin` None is /dev/null.
+    With `inputs`, a number, `stdin` stands for the inputs up to that one, and stays open for further ones.
     Its repr shows no environment, arguments or input: they hold secrets.
     """
 
@@ -73,9 +81,15 @@ class LaunchSpec(NamedTuple):
     containment: Containment
     deadline_boot_s: float
     max_processes: int = 0
+    inputs: int | None = None
 
     def __repr__(self) -> str:
         return f"<LaunchSpec {self.session_id}:{self.attempt} {self.containment}>"
+
+    @property
+    def beginning(self) -> bytes | None:
+        """What the child's stdin begins with; None: it is /dev/null."""
+        return b"" if self.stdin is None and self.inputs is not None else self.stdin
 
     def child_env(self) -> dict[str, str]:
         """All that the child sees."""
