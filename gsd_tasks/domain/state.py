@@ -69,6 +69,8 @@ class Reason(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     RETRIED = "retried"
+    FOLLOW_UP = "follow_up"
+    MESSAGE = "message"
     # How a child ends.
     FINISHED = "finished"
     EXIT_CODE = "exit_code"
@@ -78,9 +80,22 @@ class Reason(StrEnum):
     OUTPUT_LIMIT = "output_limit"
     CLAUDE_ERROR = "claude_error"
     NO_RESULT = "no_result"
+    PERMISSION_DENIED = "permission_denied"
+    MAX_TURNS = "max_turns"
+    MAX_BUDGET = "max_budget"
+    INTERRUPTED = "interrupted"
+    # What the API answered, when the CLI had given up.
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    UNREACHABLE = "unreachable"
+    API_FAILED = "api_failed"
+    UNAUTHENTICATED = "unauthenticated"
+    REFUSED = "refused"
     # Why a child never began.
     WORKING_DIR = "working_dir"
     NO_CLAUDE = "no_claude"
+    NO_CREDENTIALS = "no_credentials"
+    NO_SECRET = "no_secret"  # noqa: S105  (a reason, not a password)
     START_FAILED = "start_failed"
     # What happens around it.
     CANCELLED = "cancelled"

@@ -28,10 +28,10 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
-from gsd_tasks.domain.session import Kind, OnLost, Stream, WorkerStatus
+from gsd_tasks.domain.session import Kind, MessageKind, OnLost, SnapshotReason, Stream, WorkerStatus
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ sessions = Table(
     Column("env", JSONB, nullable=False),
     Column("context", JSONB, nullable=False),
     Column("claude", JSONB, nullable=False),
+    Column("secrets", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("forked_from", Uuid),
+    Column("last_message", Integer, nullable=False, server_default="0"),
+    # Which entries of the transcript the conversation consists of: all, until a snapshot is restored.
+    Column("conversation", INT8MULTIRANGE, nullable=False, server_default=text("'{[1,)}'")),
     Column("timeout_s", Double, nullable=False),
     Column("idle_timeout_s", Double, nullable=False),
     Column("max_output_bytes", BigInteger, nullable=False),
@@ -135,6 +140,8 @@ sessions = Table(
     Index("ix_sessions_status_id", "status", "id"),
     Index("ix_sessions_thread_id", "thread", "id", postgresql_where=text("thread IS NOT NULL")),
     Index("ix_sessions_parent_id_id", "parent_id", "id", postgresql_where=text("parent_id IS NOT NULL")),
+    # Figures over what ended of late (`store.statistics`) read no more than that.
+    Index("ix_sessions_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 
 # Narrow and nearly empty, so that renewals, appends and their guard stay heap-only updates, nine of ten even while
@@ -150,11 +157,14 @@ leases = Table(
     Column("last_seq", BigInteger, nullable=False),
     Column("stdout_bytes", BigInteger, nullable=False, server_default="0"),
     Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("last_entry", BigInteger, nullable=False, server_default="0"),
+    Column("transcript_bytes", BigInteger, nullable=False, server_default="0"),
     Column("renewals", BigInteger, nullable=False, server_default="0"),
     Column("expires_at", MOMENT, nullable=False),
     UniqueConstraint("worker_id", "slot"),
     CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
     CheckConstraint("last_seq >= 0 AND stdout_bytes >= 0 AND stderr_bytes >= 0", "counts"),
+    CheckConstraint("last_entry >= 0 AND transcript_bytes >= 0", "transcript"),
     postgresql_with={"fillfactor": 10, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
 )
 
@@ -200,6 +210,89 @@ session_outputs = Table(
     CheckConstraint("(data IS NULL) <> (raw IS NULL)", "data_or_raw"),
 )
 
+# What people say to a Claude session after its first prompt, numbered from 1; `uuid` is what the CLI calls it by. An
+# interrupt has no text: it ends the turn.
+messages = Table(
+    "messages",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE")),
+    Column("number", Integer, autoincrement=False),
+    Column("uuid", Uuid, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("body", Text),
+    Column("sent_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    PrimaryKeyConstraint("session_id", "number"),
+    CheckConstraint("number > 0", "number"),
+    CheckConstraint(_among("kind", MessageKind), "kind"),
+    CheckConstraint("(kind = 'text') = (body IS NOT NULL)", "body"),
+)
+
+# The CLI's own record of a conversation: an entry is a line of its file, which began at `position` bytes in the file of
+# this attempt. `seq` counts on over all attempts. `uuid` is that of the message which the entry brings into the
+# conversation, where it does (`domain.transcript`), else its own.
+transcript = Table(
+    "transcript",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE")),
+    Column("seq", BigInteger, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("kind", Text),
+    Column("uuid", Text),
+    Column("entry", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    PrimaryKeyConstraint("session_id", "seq"),
+    UniqueConstraint("session_id", "attempt", "position"),
+    CheckConstraint("seq > 0 AND position >= 0", "counts"),
+    CheckConstraint("octet_length(sha256) = 32", "sha256"),
+)
+
+# A point of a conversation. `entries` are those that it consisted of then; `sha256` is over their own, and `context`.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("name", Text),
+    Column("format", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_entry", BigInteger, nullable=False),
+    Column("entries", INT8MULTIRANGE, nullable=False),
+    Column("context", JSONB, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_among("reason", SnapshotReason), "reason"),
+    CheckConstraint("octet_length(sha256) = 32", "sha256"),
+    Index("ix_snapshots_session_id_id", "session_id", "id"),
+)
+
+# A result of the CLI: what one turn cost. `seq` is the output row that it stands in.
+turns = Table(
+    "turns",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE")),
+    Column("seq", BigInteger, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("model", Text),
+    Column("subtype", Text, nullable=False),
+    Column("is_error", Boolean, nullable=False),
+    Column("turns", Integer, nullable=False),
+    Column("duration_s", Double, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("models", JSONB, nullable=False),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+    PrimaryKeyConstraint("session_id", "seq"),
+    Index("ix_turns_at", "at"),
+)
+
 # `xid` orders what concurrent transactions wrote by what a reader may already rely on (`store.history`).
 session_history = Table(
     "session_history",
@@ -234,6 +327,7 @@ workers = Table(
     Column("queues", ARRAY(Text), nullable=False),
     Column("slots", SmallInteger, nullable=False),
     Column("containment", Text, nullable=False),
+    Column("has_credentials", Boolean, nullable=False, server_default="false"),
     Column("started_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
     Column("seen_at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint(_among("status", WorkerStatus), "status"),
