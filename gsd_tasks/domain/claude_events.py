@@ -1,43 +1,17 @@
-"""What the claude CLI says on stdout, as far as a session's outcome depends on it.
+"""What the claude CLI prints on stdout, line by line, as values.
 
-Pure, and forgiving: a newer CLI may add types and fields, so what is unknown is passed over and rubbish never raises.
+A newer CLI may add types and fields: `Unknown` is an event that is not known here, `extras` holds the fields that are
+not. Protocol: `claude -p --output-format stream-json --verbose`, CLI 2.1.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from gsd_tasks.domain.state import Reason
-
-# The longest line that is looked at as a whole. A result repeats the inputs of denied tool calls, so it can be long.
-MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-
-_HEAD_BYTES: Final = 256
-_DETAIL_CHARS: Final = 500
-# Most events begin with their type, and are told by it. A result does not: its type may stand at the very end.
-_HEAD: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
-_OURS: Final = re.compile(rb'"type"\s*:\s*"(?:result|system)"')
-# Postgres takes neither in JSON or text; JSON escapes can smuggle both in.
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
-_KNOWN: Final = frozenset(
-    {
-        "type",
-        "subtype",
-        "is_error",
-        "terminal_reason",
-        "result",
-        "num_turns",
-        "total_cost_usd",
-        "usage",
-        "permission_denials",
-    }
-)
+from gsd_tasks.domain.claude_blocks import Block
+from gsd_tasks.domain.claude_results import ResultEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,206 +23,192 @@ class InitEvent:
     cli_version: str
     permission_mode: str
     working_dir: str
+    extras: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultEvent:
-    """The CLI has ended a turn. All text in it can be stored: no NUL, no lone surrogate, no number that is none.
+class AssistantEvent:
+    """The model said, thought or called something: as a rule one block of its message.
 
-    `text` is the answer, or the error if `is_error`. `total_cost_usd` counts over all turns of a resumed conversation,
-    `usage` over this one. `permission_denials` names the tools that were not allowed. `extras` is the rest, as it came.
+    `error` is set where it is the CLI that speaks, of a request that the API refused. `agent` is the subagent whose
+    model it was, None for the session's own.
     """
 
-    subtype: str
-    is_error: bool
-    terminal_reason: str | None
-    text: str
-    num_turns: int
-    total_cost_usd: float
+    message_id: str
+    model: str
+    blocks: tuple[Block, ...]
     usage: Mapping[str, Any]
-    permission_denials: tuple[str, ...]
-    model: str | None
+    error: str | None
+    agent: str | None
     extras: Mapping[str, Any]
 
-    def summary(self) -> dict[str, Any]:
-        """What a session keeps as its `result`."""
-        return {
-            "text": self.text,
-            "turns": self.num_turns,
-            "cost_usd": self.total_cost_usd,
-            "model": self.model,
-            "subtype": self.subtype,
-            "terminal_reason": self.terminal_reason,
-            "usage": dict(self.usage),
-            "permission_denials": list(self.permission_denials),
-        }
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent:
+    """What the model is told: results of its tools, or a message.
 
-ClaudeEvent = InitEvent | ResultEvent
-
-
-class Verdict(NamedTuple):
-    """How a Claude session ended: well or not, why, and a sentence for people."""
-
-    ok: bool
-    reason: Reason
-    detail: str
-
-
-class Conversation:
-    """Follows stdout and keeps what the outcome needs: the last turn's `init` and its `result`.
-
-    Takes at most `MAX_LINE_BYTES` and a few; a line that is neither of the two is dropped at its first bytes as a rule.
+    A message is a person's if `is_replay` (it had come on stdin), or what a subagent is told by its parent; if
+    `is_synthetic`, the CLI made it up, such as the summary that stands for a long conversation. `tool_output` is what
+    the tool gave the CLI, in a form of the tool's own.
     """
 
-    def __init__(self) -> None:
-        self.init: InitEvent | None = None
-        self.result: ResultEvent | None = None
-        self._pieces: list[bytes] = []
-        self._size_bytes = 0
-        self._skipping = False
-
-    def feed(self, data: str | bytes, *, eol: bool = True) -> None:
-        """Take a line, or a piece of one if `eol` is false."""
-        if not self._skipping:
-            self._collect(data.encode(errors="surrogatepass") if isinstance(data, str) else data)
-        if eol:
-            self.end()
-
-    def end(self) -> None:
-        """The line is over; also for the end of the stream, where the last newline may be missing."""
-        line = b"".join(self._pieces)
-        self._pieces, self._size_bytes, self._skipping = [], 0, False
-        match parse_line(line):
-            case InitEvent() as init:
-                # A further turn has begun: the former one's result says nothing about how this one ends.
-                self.init, self.result = init, None
-            case ResultEvent() as result:
-                model = self.init.model if self.init else result.model
-                self.result = replace(result, model=model)
-            case None:
-                pass
-
-    def _collect(self, data: bytes) -> None:
-        in_head = self._size_bytes < _HEAD_BYTES
-        self._pieces.append(data)
-        self._size_bytes += len(data)
-        if self._size_bytes > MAX_LINE_BYTES or (in_head and _is_other(b"".join(self._pieces)[:_HEAD_BYTES])):
-            self._pieces, self._skipping = [], True
+    blocks: tuple[Block, ...]
+    tool_output: Any
+    uuid: str
+    is_replay: bool
+    is_synthetic: bool
+    agent: str | None
+    extras: Mapping[str, Any]
 
 
-def parse_line(data: str | bytes) -> ClaudeEvent | None:
-    """The event in a line of stdout, or None for one that does not matter here. Never raises."""
-    line = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    if len(line) > MAX_LINE_BYTES or _is_other(line[:_HEAD_BYTES]) or not _OURS.search(line):
-        return None
-    event = read_json(line)
-    if not isinstance(event, dict):
-        return None
-    match event.get("type"), event.get("subtype"):
-        case "system", "init":
-            return _init(event)
-        case "result", _:
-            return _result(event)
-        case _:
-            return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEvent:
+    """A piece of an answer, as the API streams it; all of it comes again in an `AssistantEvent`."""
+
+    event: Mapping[str, Any]
+    agent: str | None
+    extras: Mapping[str, Any]
 
 
-def judge(result: ResultEvent | None, exit_code: int | None, exit_signal: int | None) -> Verdict:
-    """By what the CLI says of itself first, by how it exited last: its exit code alone says little.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusEvent:
+    """What the CLI is at: `requesting`, `compacting`, or nothing of that kind any more."""
 
-    A denied tool still ends in success with 0, an interrupted run is an error with 0, and a run whose answer was
-    complete before something ended the process has succeeded.
+    status: str | None
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRetryEvent:
+    """A request to the API failed, and is sent again after `delay_ms`. `status` is None if there was no answer."""
+
+    attempt: int
+    max_retries: int
+    delay_ms: float
+    status: int | None
+    error: str
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermissionDeniedEvent:
+    """A call of a tool was not allowed; the model is told so, and goes on."""
+
+    tool: str
+    tool_use_id: str
+    message: str
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStartedEvent:
+    """A subagent, or a command in the background, has begun."""
+
+    task_id: str
+    description: str
+    kind: str
+    agent_type: str
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolProgressEvent:
+    """A tool is still at work."""
+
+    tool: str
+    tool_use_id: str
+    elapsed_s: float
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFallbackEvent:
+    """The CLI goes on with another model."""
+
+    original: str
+    fallback: str
+    trigger: str
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactBoundaryEvent:
+    """From here on a summary stands for the conversation so far. `trigger` is `auto` or `manual`."""
+
+    trigger: str
+    tokens_before: int
+    tokens_after: int
+    extras: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitEvent:
+    """How the account stands with a limit of its plan: `allowed`, `allowed_warning` or `rejected`.
+
+    `resets_at` is in seconds since 1970; `utilization` is the share that is used up.
     """
-    exit_words = _exit_words(exit_code, exit_signal)
-    if result is None:
-        return Verdict(False, Reason.NO_RESULT, f"claude ended with {exit_words} before it gave a result")
-    if result.is_error or result.subtype != "success":
-        return Verdict(False, Reason.CLAUDE_ERROR, _error_words(result))
-    turns = "1 turn" if result.num_turns == 1 else f"{result.num_turns} turns"
-    after = "" if exit_code == 0 else f", then {exit_words}"
-    return Verdict(True, Reason.FINISHED, f"claude answered after {turns}, ${result.total_cost_usd:.4f}{after}")
+
+    status: str
+    limit: str
+    resets_at: float | None
+    utilization: float | None
+    extras: Mapping[str, Any]
 
 
-def read_json(line: str | bytes) -> object:
-    """The value in a line, fit to be stored; None for what is no JSON."""
-    try:
-        value = json.loads(line.decode(errors="replace") if isinstance(line, bytes) else line)
-        return _storable(value)
-    except (ValueError, RecursionError):
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLifecycleEvent:
+    """How far a message that came on stdin with a uuid has got: `queued`, `started`, `completed`, ..."""
+
+    uuid: str
+    state: str
+    extras: Mapping[str, Any]
 
 
-def _is_other(head: bytes) -> bool:
-    found = _HEAD.match(head)
-    return found is not None and found[1] not in (b"system", b"result")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRequestEvent:
+    """The CLI asks whoever started it, such as whether a tool may run (`can_use_tool`)."""
+
+    request_id: str
+    subtype: str
+    tool: str
+    input: Mapping[str, Any]
+    extras: Mapping[str, Any]
 
 
-def _storable(value: Any) -> Any:
-    match value:
-        case str():
-            return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", value)
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {_storable(key): _storable(item) for key, item in value.items()}
-        case list():
-            return [_storable(item) for item in value]
-        case _:
-            return value
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlResponseEvent:
+    """The CLI answers a control request, such as an interrupt."""
+
+    request_id: str
+    subtype: str
+    error: str
+    extras: Mapping[str, Any]
 
 
-def _init(fields: Mapping[str, Any]) -> InitEvent:
-    return InitEvent(
-        session_id=_text(fields, "session_id"),
-        model=_text(fields, "model"),
-        cli_version=_text(fields, "claude_code_version"),
-        permission_mode=_text(fields, "permissionMode"),
-        working_dir=_text(fields, "cwd"),
-    )
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An event of a type that is not known here; `system` events have a subtype after a slash."""
+
+    type: str
+    fields: Mapping[str, Any]
 
 
-def _result(fields: Mapping[str, Any]) -> ResultEvent:
-    denials = fields.get("permission_denials")
-    denied = denials if isinstance(denials, list) else []
-    models = fields.get("modelUsage")
-    return ResultEvent(
-        subtype=_text(fields, "subtype"),
-        is_error=fields.get("is_error") is True,
-        terminal_reason=_text(fields, "terminal_reason") or None,
-        text=_text(fields, "result") or _errors(fields),
-        num_turns=int(_number(fields, "num_turns")),
-        total_cost_usd=_number(fields, "total_cost_usd"),
-        usage=usage if isinstance(usage := fields.get("usage"), dict) else {},
-        permission_denials=tuple(_text(item, "tool_name") for item in denied if isinstance(item, dict)),
-        model=next(iter(models), None) if isinstance(models, dict) else None,
-        extras={name: value for name, value in fields.items() if name not in _KNOWN},
-    )
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _number(fields: Mapping[str, Any], name: str) -> float:
-    value = fields.get(name)
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
-
-
-def _errors(fields: Mapping[str, Any]) -> str:
-    errors = fields.get("errors")
-    return "; ".join(item for item in errors if isinstance(item, str)) if isinstance(errors, list) else ""
-
-
-def _error_words(result: ResultEvent) -> str:
-    # One sentence for the history: the whole text stands in the session's result and in its output.
-    text = " ".join(result.text[: 4 * _DETAIL_CHARS].split())[:_DETAIL_CHARS]
-    return text or f"claude reports {result.subtype or 'an error'} ({result.terminal_reason or 'no reason given'})"
-
-
-def _exit_words(exit_code: int | None, exit_signal: int | None) -> str:
-    if exit_signal is None:
-        return f"exit code {exit_code}" if exit_code is not None else "an unknown exit"
-    known = {member.value: member.name for member in signal.Signals}
-    return f"signal {exit_signal} ({known.get(exit_signal, 'unnamed')})"
+ClaudeEvent = (
+    InitEvent
+    | AssistantEvent
+    | UserEvent
+    | ResultEvent
+    | StreamEvent
+    | StatusEvent
+    | ApiRetryEvent
+    | PermissionDeniedEvent
+    | TaskStartedEvent
+    | ToolProgressEvent
+    | ModelFallbackEvent
+    | CompactBoundaryEvent
+    | RateLimitEvent
+    | CommandLifecycleEvent
+    | ControlRequestEvent
+    | ControlResponseEvent
+    | Unknown
+)

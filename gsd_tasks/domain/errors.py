@@ -4,6 +4,7 @@
     ├── UsageError              the request itself is wrong: nothing was written
     │   ├── InvalidValue        one field of it has no valid value
     │   ├── NoSuchSession       an id, or the start of one, that no session has
+    │   ├── NoSuchSnapshot      the same of a session's snapshots, and their names
     │   ├── AmbiguousId         the start of more than one session's id
     │   ├── KeyReused           an idempotency key that belongs to another session
     │   └── NotAllowed          the session's state forbids it
@@ -11,7 +12,8 @@
     │   ├── DatabaseUnavailable
     │   └── BrokerUnavailable
     ├── ConfigurationError      this installation cannot work as it is set up
-    │   └── SchemaMismatch      the database is newer or older than this code
+    │   ├── SchemaMismatch      the database is newer or older than this code
+    │   └── NewerFormat         a snapshot is newer than this code
     └── Fenced                  somebody else holds the session now: write nothing more
 
 Each message says what is wrong and what to do, in one line. What an error is worth as an exit code is decided in one
@@ -19,6 +21,8 @@ place, `gsd_tasks.cli.exits`.
 """
 
 from __future__ import annotations
+
+from gsd_tasks.domain.credentials import ADVICE
 
 
 class GsdError(Exception):
@@ -46,8 +50,17 @@ class NoSuchSession(UsageError):
         self.wanted = wanted
 
 
+class NoSuchSnapshot(UsageError):
+    """No snapshot of this session has this id or name, or an id that starts so."""
+
+    def __init__(self, session_id: str, wanted: str) -> None:
+        super().__init__(f"session {session_id} has no snapshot {wanted!r}: see `gsd-tasks snapshots {session_id}`")
+        self.session_id = session_id
+        self.wanted = wanted
+
+
 class AmbiguousId(UsageError):
-    """More than one session's id starts so."""
+    """More than one id, of sessions or of a session's snapshots, starts so."""
 
     def __init__(self, prefix: str, candidates: tuple[str, ...]) -> None:
         super().__init__(f"{prefix!r} is the start of several ids ({', '.join(candidates)}): give more of it")
@@ -88,8 +101,27 @@ class ConfigurationError(GsdError):
     """A setting is missing or contradicts another, or something that must be installed is not."""
 
 
+class NoCredentials(ConfigurationError):
+    """Claude cannot be talked to: whoever should run it has neither a key nor a token."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(f"{who}: {ADVICE}")
+
+
 class SchemaMismatch(ConfigurationError):
     """The database's schema is not the one that this version of the code works with."""
+
+
+class NewerFormat(ConfigurationError):
+    """The snapshot was written by a newer version of this code."""
+
+    def __init__(self, snapshot_id: str, written: int, known: int) -> None:
+        super().__init__(
+            f"snapshot {snapshot_id} has format {written}, and this version knows those up to {known}:"
+            " upgrade gsd-tasks on this machine"
+        )
+        self.snapshot_id = snapshot_id
+        self.format = written
 
 
 class Fenced(GsdError):

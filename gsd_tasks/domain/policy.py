@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from gsd_tasks.domain.session import DEFAULT_MAX_RECOVERIES, DEFAULT_MAX_TRIES, OnLost
@@ -18,8 +19,17 @@ if TYPE_CHECKING:
 
     from gsd_tasks.domain.session import Session
 
+#: Faults of the API, after the CLI's own retries. They say nothing about the session: whoever asks later is answered.
+PATIENT: Final = frozenset({Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.API_FAILED, Reason.UNREACHABLE})
+#: So many tries are made of a session that meets these alone, even where its producer asked for one. They rest for 5 s,
+#: 10 s, 20 s and so on up to 10 min: together some three hours, in which an outage ends or somebody hears of it.
+PATIENT_TRIES: Final = 30
+#: No limit of an account lasts longer. A wrong clock, or a time in another unit, keeps no session waiting for ever.
+LONGEST_WAIT_S: Final = 7 * 24 * 3600
+#: From here on people are told a time of day, not a number of seconds.
+LONG_REST_S: Final = 120
 #: What may go better next time. A limit that was reached, or a place or program that is not there, would not.
-RETRYABLE: Final = frozenset(
+RETRYABLE: Final = PATIENT | frozenset(
     {
         Reason.EXIT_CODE,
         Reason.SIGNALLED,
@@ -39,6 +49,7 @@ class Ending:
     """How an attempt ended: `reason` and one sentence, what the child left, and whether another try may be made of it.
 
     `succeeded` is the judgement on the child alone; `handed_back` says that the worker stopped, not the session.
+    Before `retry_at` another try is no use, by what the API has told.
     """
 
     reason: Reason
@@ -48,6 +59,7 @@ class Ending:
     exit_code: int | None = None
     exit_signal: int | None = None
     result: Mapping[str, Any] | None = None
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,22 +120,26 @@ def decide(
     *,
     wanted: Wanted | None,
     on_lost: OnLost,
+    is_unanswered: bool = False,
     budget: Budget = FIRST,
     backoff: Backoff = USUAL,
     chance: float = 0,
+    now: datetime | None = None,
 ) -> Verdict:
     """The next state. What ended well counts as that, even when a cancel or a pause came too late to matter.
 
     `chance`, in [0, 1), spreads the delays. A failure counts a try, and a lost child that is run again a recovery;
-    what was cancelled, paused or handed back counts nothing.
+    what was cancelled, paused or handed back counts nothing. `now` is needed where the ending has a `retry_at`.
     """
     case = _Case(ending, budget)
-    if ending.succeeded:
+    if ending.succeeded and not is_unanswered:
         return case.becomes(Status.COMPLETED)
     if wanted is Wanted.CANCEL:
         return case.becomes(Status.CANCELLED, Reason.CANCELLED, "cancelled while running")
     if wanted is Wanted.PAUSE:
         return case.becomes(Status.PAUSED, Reason.PAUSED, "paused while running")
+    if ending.succeeded:
+        return case.becomes(Status.QUEUED, Reason.MESSAGE, "it was told something more before it ended")
     if ending.handed_back:
         return case.becomes(Status.QUEUED if on_lost is OnLost.REQUEUE else Status.FAILED)
     if ending.reason is Reason.CANCELLED:
@@ -131,7 +147,7 @@ def decide(
         return case.becomes(Status.QUEUED, Reason.RESUMED, "its child was told to end, and nobody wants that any more")
     if ending.reason in LOST:
         return _lost(case, on_lost)
-    return _failed(case, backoff, chance)
+    return _failed(case, _Rest(backoff, chance, now))
 
 
 def judge_command(exit_code: int | None, exit_signal: int | None) -> Ending:
@@ -179,8 +195,40 @@ class _Case:
             ending=self.ending,
         )
 
+    @property
+    def most_tries(self) -> int:
+        most = self.budget.max_tries
+        return max(most, PATIENT_TRIES) if self.ending.reason in PATIENT else most
+
     def adding(self, words: str) -> str:
         return f"{self.ending.detail or self.ending.reason}; {words}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """How long a session rests before its next try."""
+
+    backoff: Backoff
+    chance: float
+    now: datetime | None
+
+    def delay_s(self, tries: int, retry_at: datetime | None) -> float:
+        rest_s = self.backoff.delay_s(tries, self.chance)
+        if retry_at is None:
+            return rest_s
+        if self.now is None:
+            raise ValueError("an ending with a retry_at needs the time")
+        # All who wait for the same limit would come back at the same moment.
+        wait_s = (retry_at - self.now).total_seconds() + self.backoff.delay_s(1, self.chance)
+        return max(rest_s, min(wait_s, LONGEST_WAIT_S))
+
+    def names_moment(self, delay_s: float) -> str | None:
+        """The end of a rest that is long enough for people to look at the clock."""
+        if self.now is None or delay_s < LONG_REST_S:
+            return None
+        begins_at = (self.now + timedelta(seconds=delay_s)).astimezone(UTC)
+        day = "" if begins_at.date() == self.now.astimezone(UTC).date() else f"{begins_at:%-d %b} "
+        return f"{day}{begins_at:%H:%M} UTC"
 
 
 def _lost(case: _Case, on_lost: OnLost) -> Verdict:
@@ -193,13 +241,21 @@ def _lost(case: _Case, on_lost: OnLost) -> Verdict:
     return case.becomes(Status.QUEUED, detail=case.adding(f"recovery {recoveries + 1} of {most}"), losses=1)
 
 
-def _failed(case: _Case, backoff: Backoff, chance: float) -> Verdict:
-    tries, most = case.budget.tries + 1, case.budget.max_tries
+def _failed(case: _Case, rest: _Rest) -> Verdict:
+    tries, most = case.budget.tries + 1, case.most_tries
     if tries >= most:
-        detail = case.adding(f"it was try {tries} of {most}") if most > 1 else None
-        return case.becomes(Status.FAILED, detail=detail, failures=1)
+        return case.becomes(Status.FAILED, detail=_used_up(case, tries, most), failures=1)
     if case.ending.reason not in RETRYABLE:
         return case.becomes(Status.FAILED, detail=case.adding("such a failure is not tried again"), failures=1)
-    delay_s = backoff.delay_s(tries, chance)
-    detail = case.adding(f"try {tries + 1} of {most} begins in {math.ceil(delay_s)} s")
-    return case.becomes(Status.QUEUED, detail=detail, failures=1, delay_s=delay_s)
+    delay_s = rest.delay_s(tries, case.ending.retry_at)
+    if moment := rest.names_moment(delay_s):
+        words = f"it waits until {moment}, then try {tries + 1} of {most} begins"
+    else:
+        words = f"try {tries + 1} of {most} begins in {math.ceil(delay_s)} s"
+    return case.becomes(Status.QUEUED, detail=case.adding(words), failures=1, delay_s=delay_s)
+
+
+def _used_up(case: _Case, tries: int, most: int) -> str | None:
+    if tries > most:
+        return case.adding(f"it was try {tries}, and tries beyond {most} are for faults of the API alone")
+    return case.adding(f"it was try {tries} of {most}") if most > 1 else None

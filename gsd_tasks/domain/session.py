@@ -25,6 +25,8 @@ MOST_TRIES: Final = 100
 DEFAULT_MAX_RECOVERIES: Final = 3
 MOST_RECOVERIES: Final = 1000
 REDACTED: Final = "***"
+#: The one key of an `mcp_config`: names, and how to reach each.
+MCP_SERVERS: Final = "mcpServers"
 
 
 class Kind(StrEnum):
@@ -48,14 +50,49 @@ class OnLost(StrEnum):
     FAIL = "fail"
 
 
+class OnDenied(StrEnum):
+    """What becomes of a Claude session that has answered, but was not allowed to use some tool on the way."""
+
+    FAIL = "fail"
+    IGNORE = "ignore"
+
+
+class MessageKind(StrEnum):
+    """What people tell a Claude session that runs."""
+
+    TEXT = "text"
+    INTERRUPT = "interrupt"
+
+
+class SnapshotReason(StrEnum):
+    """Why a snapshot was taken."""
+
+    TURN = "turn"
+    INTERVAL = "interval"
+    MANUAL = "manual"
+    BEFORE_REQUEUE = "before_requeue"
+
+
 class PermissionMode(StrEnum):
-    """The claude CLI's `--permission-mode`."""
+    """The claude CLI's `--permission-mode`. DEFAULT is what older CLIs called MANUAL."""
 
     ACCEPT_EDITS = "acceptEdits"
+    AUTO = "auto"
     BYPASS = "bypassPermissions"
     DEFAULT = "default"
     DONT_ASK = "dontAsk"
+    MANUAL = "manual"
     PLAN = "plan"
+
+
+class Effort(StrEnum):
+    """The claude CLI's `--effort`: how much the model thinks."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +106,39 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaudeOptions:
-    """What is passed on to the claude CLI; None leaves the choice to the CLI."""
+    """What is passed on to the claude CLI, None leaving the choice to it; and what its denials mean (`on_denied`).
+
+    `mcp_config`, `agents` and `json_schema` are JSON objects, as the CLI takes them.
+    """
 
     model: str | None = None
     max_turns: int | None = 200
     allowed_tools: tuple[str, ...] = ()
     permission_mode: PermissionMode = PermissionMode.ACCEPT_EDITS
+    on_denied: OnDenied = OnDenied.FAIL
+    disallowed_tools: tuple[str, ...] = ()
+    add_dirs: tuple[str, ...] = ()
+    mcp_config: Mapping[str, Any] | None = None
+    append_system_prompt: str | None = None
+    agents: Mapping[str, Any] | None = None
+    fallback_model: str | None = None
+    effort: Effort | None = None
+    max_budget_usd: float | None = None
+    json_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request to run something: exactly one of `prompt` and `command`. Validated by `domain.submission.validate`."""
+    """A request to run something: exactly one of `prompt` and `command`. Validated by `domain.submission.validate`.
+
+    `secrets` are names: the worker that runs it has the values.
+    """
 
     prompt: str | None = None
     command: tuple[str, ...] | None = None
     working_dir: str
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     name: str | None = None
     thread: str | None = None
     parent_id: SessionId | None = None
@@ -107,12 +161,13 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A session as Postgres has it. Times are UTC; `env` values read back as `***`.
+    """A session as Postgres has it. Times are UTC; `env` values, and the servers in `mcp_config`, read back as `***`.
 
     `seq` is the number of output rows committed so far. `slot` and `worker` are those of the running attempt, or of the
     last one. `attempt` counts executions, `tries` those of them that failed, `recoveries` those that lost their worker
     and were run again.
-    `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like.
+    `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like. `messages` counts
+    what it was told after its prompt, and `forked_from` is the session whose conversation it began with.
     """
 
     id: SessionId
@@ -131,6 +186,7 @@ class Session:
     command: tuple[str, ...] | None
     working_dir: str
     env: Mapping[str, str]
+    secrets: tuple[str, ...] = ()
     context: Mapping[str, Any]
     limits: Limits
     claude: ClaudeOptions
@@ -141,6 +197,8 @@ class Session:
     tries: int
     recoveries: int
     seq: int
+    messages: int = 0
+    forked_from: SessionId | None = None
     worker: str | None
     slot: int | None
     exit_code: int | None
@@ -210,7 +268,10 @@ class WorkerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One life of one worker node. `busy` maps a slot to the session in it."""
+    """One life of one worker node. `busy` maps a slot to the session in it.
+
+    `has_credentials`: it can hand a Claude session what that needs to talk to a model.
+    """
 
     id: WorkerId
     name: str
@@ -222,6 +283,7 @@ class Worker:
     queues: tuple[str, ...]
     slots: int
     containment: str
+    has_credentials: bool = False
     busy: Mapping[int, SessionId]
     started_at: datetime
     seen_at: datetime

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
+from gsd_tasks.domain.checking import check_json, check_text, check_whole
+from gsd_tasks.domain.claude_options import check_claude
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import (
     DEFAULT_MAX_RECOVERIES,
@@ -18,6 +20,7 @@ from gsd_tasks.domain.session import (
     LOWEST_PRIORITY,
     MOST_RECOVERIES,
     MOST_TRIES,
+    ClaudeOptions,
     Submission,
 )
 
@@ -26,14 +29,22 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 200
 LARGEST_PROMPT_BYTES: Final = 8 * 1024 * 1024
+#: With every character of it escaped, it still fits into one input of a shim.
+LARGEST_MESSAGE_BYTES: Final = 1024 * 1024
 LARGEST_COMMAND_BYTES: Final = 1024 * 1024
 #: Linux takes no longer argument (MAX_ARG_STRLEN, its NUL included).
 LARGEST_ARGUMENT_BYTES: Final = 128 * 1024 - 1
-DEEPEST_CONTEXT: Final = 100
-LARGEST_CONTEXT_BYTES: Final = 1024 * 1024
 LARGEST_ENV_BYTES: Final = 128 * 1024
 LONGEST_TIME_S: Final = 366 * 24 * 3600
 LARGEST_OUTPUT_BYTES: Final = 2**50
+#: The CLI goes on under another id then, and what it says belongs to no session of ours.
+_BEGINS_ANEW: Final = re.compile(r"\s*/(?:clear|reset|new)(?:\s|$)")
+#: What Claude could be asked for from the beginning; for the rest `digest` has a rule.
+_FIRST_OPTIONS: Final = frozenset({"model", "max_turns", "allowed_tools", "permission_mode"})
+#: Variables that no session can set: the worker's own, and those by which its shim marks each process.
+OWN_PREFIXES: Final = ("GSD_", "GSDTASKS_")
+MOST_SECRETS: Final = 100
+SECRET_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -48,13 +59,21 @@ def validate(request: Submission) -> Submission:
     _check_when(request)
     _check_names(request)
     _check_limits(request)
+    _check_secrets(request)
+    check_claude(request.claude)
     check_context(request.context)
     return request
 
 
+def check_message(text: str) -> None:
+    """Raise `InvalidValue` unless this can be said to a conversation."""
+    check_text("message", text, LARGEST_MESSAGE_BYTES)
+    _check_says("message", text)
+
+
 def check_context(context: Mapping[str, Any]) -> None:
     """Raise `InvalidValue` unless this can be stored as a session's context."""
-    _check_json("context", context)
+    check_json("context", context)
 
 
 def digest(request: Submission) -> bytes:
@@ -63,10 +82,14 @@ def digest(request: Submission) -> bytes:
     for name in ("run_at", "expires_at"):
         # The same instant is the same, in whichever time zone it was given.
         asked[name] = asked[name] and asked[name].astimezone(UTC).isoformat()
-    for name, default in (("max_tries", DEFAULT_MAX_TRIES), ("max_recoveries", DEFAULT_MAX_RECOVERIES)):
+    later = (("max_tries", DEFAULT_MAX_TRIES), ("max_recoveries", DEFAULT_MAX_RECOVERIES), ("secrets", ()))
+    for name, default in later:
         # As if they had always been there: a key that was given before them still stands for the same request.
         if asked[name] == default:
             del asked[name]
+    usual = asdict(ClaudeOptions())
+    chosen = asked["claude"].items()
+    asked["claude"] = {name: value for name, value in chosen if name in _FIRST_OPTIONS or value != usual[name]}
     asked["limits"] = {name: float(value) for name, value in asked["limits"].items()}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).digest()
 
@@ -75,20 +98,26 @@ def _check_what(request: Submission) -> None:
     if (request.prompt is None) == (request.command is None):
         raise InvalidValue("prompt", "give either a prompt or a command")
     if request.prompt is not None:
-        _check_text("prompt", request.prompt, LARGEST_PROMPT_BYTES)
-        if not request.prompt.strip():
-            raise InvalidValue("prompt", "is empty: say what Claude is to do")
+        check_text("prompt", request.prompt, LARGEST_PROMPT_BYTES)
+        _check_says("prompt", request.prompt)
     if request.command is not None:
         if not request.command or not request.command[0]:
             raise InvalidValue("command", "is empty: name a program")
         for argument in request.command:
-            _check_text("command", argument, LARGEST_ARGUMENT_BYTES)
+            check_text("command", argument, LARGEST_ARGUMENT_BYTES)
         if sum(len(argument.encode()) for argument in request.command) > LARGEST_COMMAND_BYTES:
             raise InvalidValue("command", f"is longer than {LARGEST_COMMAND_BYTES} bytes")
 
 
+def _check_says(field: str, text: str) -> None:
+    if not text.strip():
+        raise InvalidValue(field, "is empty: say what Claude is to do")
+    if _BEGINS_ANEW.match(text):
+        raise InvalidValue(field, "would begin another conversation: enqueue another session instead")
+
+
 def _check_where(request: Submission) -> None:
-    _check_text("working_dir", request.working_dir, 4095)
+    check_text("working_dir", request.working_dir, 4095)
     if not request.working_dir.startswith("/"):
         raise InvalidValue("working_dir", f"{request.working_dir!r} is not an absolute path")
     if not QUEUE_NAME.fullmatch(request.queue):
@@ -104,10 +133,23 @@ def _check_where(request: Submission) -> None:
 def _check_variable(name: str, value: str) -> None:
     if not name or "=" in name:
         raise InvalidValue("env", f"{name!r} is no name of a variable")
-    if name.startswith("GSD_"):
-        raise InvalidValue("env", f"{name!r}: names that start with GSD_ are the worker's own")
-    _check_text("env", name, LARGEST_ENV_BYTES)
-    _check_text(f"env {name}", value, LARGEST_ENV_BYTES)
+    if name.startswith(OWN_PREFIXES):
+        raise InvalidValue("env", f"{name!r}: names that start with {' or '.join(OWN_PREFIXES)} are the worker's own")
+    check_text("env", name, LARGEST_ENV_BYTES)
+    check_text(f"env {name}", value, LARGEST_ENV_BYTES)
+
+
+def _check_secrets(request: Submission) -> None:
+    if len(request.secrets) > MOST_SECRETS:
+        raise InvalidValue("secrets", f"are more than {MOST_SECRETS}")
+    for name in request.secrets:
+        check_text("secrets", name, LONGEST_NAME)
+        if not SECRET_NAME.fullmatch(name):
+            raise InvalidValue("secrets", f"{name!r}: letters, digits and '_' alone, and no digit first")
+        if name.upper().startswith(OWN_PREFIXES):
+            raise InvalidValue("secrets", f"{name!r}: the worker's own settings are not handed over")
+        if name in request.env:
+            raise InvalidValue("secrets", f"{name!r} is given as a variable, too: give it once")
 
 
 def _check_when(request: Submission) -> None:
@@ -123,12 +165,9 @@ def _check_when(request: Submission) -> None:
 def _check_names(request: Submission) -> None:
     for name, value in (("name", request.name), ("thread", request.thread), ("key", request.key)):
         if value is not None:
-            _check_text(name, value, LONGEST_NAME)
+            check_text(name, value, LONGEST_NAME)
             if not value:
                 raise InvalidValue(name, "is empty: leave it out instead")
-    for value in (request.claude.model, *request.claude.allowed_tools):
-        if value is not None:
-            _check_text("claude options", value, 4096)
 
 
 def _check_limits(request: Submission) -> None:
@@ -138,50 +177,5 @@ def _check_limits(request: Submission) -> None:
             raise InvalidValue(name, f"{seconds} is not in more than 0 to {LONGEST_TIME_S} seconds")
     if not 0 < limits.max_output_bytes <= LARGEST_OUTPUT_BYTES:
         raise InvalidValue("max_output_bytes", f"{limits.max_output_bytes} is not in 1 to {LARGEST_OUTPUT_BYTES}")
-    if request.claude.max_turns is not None:
-        _check_whole("max_turns", request.claude.max_turns, 1, 1_000_000)
-    _check_whole("max_tries", request.max_tries, 1, MOST_TRIES)
-    _check_whole("max_recoveries", request.max_recoveries, 0, MOST_RECOVERIES)
-
-
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidValue(name, f"{value!r} is not in {least} to {most}")
-
-
-def _check_text(name: str, value: object, largest: int) -> None:
-    if not isinstance(value, str):
-        raise InvalidValue(name, f"{value!r} is no text")
-    if "\0" in value:
-        raise InvalidValue(name, "has a NUL character in it")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise InvalidValue(name, "is no valid text (UTF-8)") from None
-    if size > largest:
-        raise InvalidValue(name, f"is longer than {largest} bytes")
-
-
-def _check_json(name: str, value: Mapping[str, Any]) -> None:
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValue(name, f"is no JSON object: {error}") from error
-    if len(text) > LARGEST_CONTEXT_BYTES:
-        raise InvalidValue(name, f"is larger than {LARGEST_CONTEXT_BYTES} bytes")
-    _check_value(name, value, DEEPEST_CONTEXT)
-
-
-def _check_value(name: str, value: object, depth: int) -> None:
-    """What JSON, and then Postgres, keeps as it is: keys that are text, text without NUL, and no bottomless nesting."""
-    if depth == 0:
-        raise InvalidValue(name, f"is nested deeper than {DEEPEST_CONTEXT} levels")
-    if isinstance(value, str):
-        _check_text(name, value, LARGEST_CONTEXT_BYTES)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _check_text(name, key, LARGEST_CONTEXT_BYTES)
-            _check_value(name, inner, depth - 1)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _check_value(name, inner, depth - 1)
+    check_whole("max_tries", request.max_tries, 1, MOST_TRIES)
+    check_whole("max_recoveries", request.max_recoveries, 0, MOST_RECOVERIES)

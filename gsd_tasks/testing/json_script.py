@@ -3,9 +3,10 @@
     [{"text": "I write.", "tool": "Write", "input": {"file_path": "{cwd}/a", "content": "hi"}}, {"text": "Done."}]
 
 or, to serve several sessions, `{"by_prompt": {"part of a prompt": [...], ...}, "default": [...]}`. A turn has
-    `text`, `tool` + `input`, `delay_s`          an answer; text comes before the tool
-    `error`: {`status`, `type`, `message`, `retry_after`}
-    `cut`: n, or `hang`: seconds (+ `after`: n)  with an answer, of which n events come before it
+    `thinking`, `text`, `tool` + `input`, `delay_s`   an answer; its blocks come in this order
+    `error`: {`status`, `type`, `message`, `retry_after`, `headers`}
+    `cut`: n, or `hang`: seconds, or `pings`: seconds (+ `after`: n)
+                                                 with an answer, of which n events come before it
 """
 
 from __future__ import annotations
@@ -13,7 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gsd_tasks.testing.script import Answer, ApiError, Block, Cut, Hang, Reply, Script, Text, ToolCall, Turn, by_prompt
+from gsd_tasks.testing.script import (
+    Answer,
+    ApiError,
+    Block,
+    Cut,
+    Hang,
+    Pings,
+    Reply,
+    Script,
+    Text,
+    Thinking,
+    ToolCall,
+    Turn,
+    by_prompt,
+)
 
 
 def script_from_json(data: Any) -> Script:
@@ -39,7 +54,9 @@ def _turn(item: Any) -> Turn:
                 return Cut(after, _answer(item))
             case {"hang": int() | float() as seconds}:
                 return Hang(seconds, after=item.get("after", 0), answer=_answer(item))
-            case {"text": str()} | {"tool": str()}:
+            case {"pings": int() | float() as seconds}:
+                return Pings(seconds, after=item.get("after", 0), answer=_answer(item))
+            case {"thinking": str()} | {"text": str()} | {"tool": str()}:
                 return _answer(item)
             case _:
                 raise ValueError(f"not a turn: {item!r}")
@@ -49,6 +66,8 @@ def _turn(item: Any) -> Turn:
 
 def _answer(item: Mapping[str, Any]) -> Answer:
     blocks: list[Block] = []
+    if "thinking" in item:
+        blocks.append(Thinking(item["thinking"]))
     if "text" in item:
         blocks.append(Text(item["text"]))
     if "tool" in item:

@@ -11,6 +11,8 @@ from typing import Any, Final
 # The CLI names the directory in its description of the environment, which stands in the system prompt or in a message.
 _WORKING_DIR: Final = re.compile(r"^\W*(?:Primary )?[Ww]orking directory: (.+)$", re.MULTILINE)
 _REMINDER: Final = "<system-reminder>"
+# What the CLI puts in the model's mouth when it resumes a conversation in the middle of a turn.
+_NO_ANSWER: Final = "No response requested."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Request:
     @property
     def answers(self) -> int:
         """How many answers of the model the conversation holds already."""
-        return sum(1 for _ in self._messages("assistant"))
+        return sum(_said(message) != _NO_ANSWER for message in self._messages("assistant"))
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:

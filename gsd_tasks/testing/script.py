@@ -27,6 +27,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """The model thinks this before it goes on; with no text, it is thought that the API keeps to itself."""
+
+    text: str
+    signature: str = "c2lnbmVk"
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """The model asks for a tool. `{cwd}` in a string of `input` becomes the session's working directory."""
 
@@ -34,7 +42,7 @@ class ToolCall:
     input: Mapping[str, Any] = field(default_factory=dict)
 
 
-Block = Text | ToolCall
+Block = Text | Thinking | ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,13 @@ Answer = Block | Reply
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """The API refuses: an HTTP status and its error body. `retry_after` is in seconds."""
+    """The API refuses: an HTTP status and its error body. `retry_after` is in seconds; `headers` are further ones."""
 
     status: int
     type: str = "api_error"
     message: str = "scripted error"
     retry_after: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,13 @@ class Hang:
     released: threading.Event | None = None
     after: int = 0
     answer: Answer = field(default_factory=lambda: Text("Awake again."))
+
+
+@dataclass(frozen=True, slots=True)
+class Pings(Hang):
+    """The same, but for a ping every `every_s`: the connection lives, and nothing comes of it."""
+
+    every_s: float = 0.1
 
 
 Turn = Answer | ApiError | Cut | Hang
@@ -113,7 +129,9 @@ class Player:
         return Text(RAN_OUT)
 
     def _first_time(self, request: Request, number: int) -> bool:
-        key = (request.session_id, request.prompt, number)
+        # Its first line tells a subagent's conversation from its parent's. What is said to a conversation that has no
+        # answer yet, as when it is resumed after a failure, the CLI adds to the first prompt.
+        key = (request.session_id, request.prompt.partition("\n")[0], number)
         with self._lock:
             if key in self._failed:
                 return False
@@ -142,7 +160,7 @@ def fill(turn: Turn, working_dir: str) -> Turn:
             return replace(turn, blocks=blocks)  # type: ignore[arg-type]  # a block stays a block
         case Cut() | Hang():
             return replace(turn, answer=fill(turn.answer, working_dir))  # type: ignore[arg-type]  # as above
-        case Text() | ApiError():
+        case Text() | Thinking() | ApiError():
             return turn
 
 

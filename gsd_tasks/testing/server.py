@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gsd_tasks.testing.request import Request
-from gsd_tasks.testing.script import Answer, ApiError, Cut, Hang, Reply, Turn
-from gsd_tasks.testing.sse import encode, events, message
+from gsd_tasks.testing.script import Answer, ApiError, Cut, Hang, Pings, Reply, Turn
+from gsd_tasks.testing.sse import PING, encode, events, message
 
 _NEVER: Final = -1
 _LOOK_S: Final = 0.02
@@ -99,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             if number == stop_at:
                 return  # without the last chunk of the transfer coding, so that the client sees a broken connection
             if hang is not None and number == hang.after:
-                self._wait(hang)
+                self._wait(hang, self._ping)
             if delay_s:
                 self.server.closing.wait(delay_s)
             self._chunk(encode(event))
@@ -118,16 +119,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _wait(self, hang: Hang) -> None:
-        until = time.monotonic() + hang.seconds
-        while time.monotonic() < until and not (hang.released is not None and hang.released.is_set()):
+    def _ping(self) -> None:
+        self._chunk(encode(PING))
+
+    def _wait(self, hang: Hang, ping: Callable[[], None] = lambda: None) -> None:
+        every_s = hang.every_s if isinstance(hang, Pings) else math.inf
+        now = time.monotonic()
+        until, ping_at = now + hang.seconds, now + every_s
+        while now < until and not (hang.released is not None and hang.released.is_set()):
             if self.server.closing.wait(_LOOK_S):
                 return
+            now = time.monotonic()
+            if now >= ping_at:
+                ping()
+                ping_at = now + every_s
 
     def _send_error(self, error: ApiError) -> None:
         body = {"type": "error", "error": {"type": error.type, "message": error.message}}
         more = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-        self._send(error.status, body, more)
+        self._send(error.status, body, more | dict(error.headers))
 
     def _send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         data = json.dumps(body).encode()

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gsd_tasks.testing.request import Request
-from gsd_tasks.testing.script import Answer, Block, Reply, Text, ToolCall
+from gsd_tasks.testing.script import Answer, Block, Reply, Text, Thinking, ToolCall
 
 Event = dict[str, Any]
 
 # A block comes in at most so many pieces: enough to see it stream, few enough for an answer of megabytes.
 _PIECES: Final = 8
+PING: Final[Event] = {"type": "ping"}
 
 
 def message(answer: Answer, request: Request) -> Event:
@@ -29,7 +30,7 @@ def message(answer: Answer, request: Request) -> Event:
 def events(answer: Answer, request: Request) -> Iterator[Event]:
     """The answer as the events of a stream, in order."""
     yield {"type": "message_start", "message": _envelope(request)}
-    yield {"type": "ping"}
+    yield PING
     for index, block in enumerate(blocks_of(answer)):
         yield from _block_events(index, block)
     delta = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
@@ -48,17 +49,29 @@ def blocks_of(answer: Answer) -> tuple[Block, ...]:
 
 
 def _block_events(index: int, block: Block) -> Iterator[Event]:
-    empty: Event = {"text": ""} if isinstance(block, Text) else {"input": {}}
-    yield {"type": "content_block_start", "index": index, "content_block": _block(block) | empty}
+    yield {"type": "content_block_start", "index": index, "content_block": _block(block) | _empty(block)}
     for delta in _deltas(block):
         yield {"type": "content_block_delta", "index": index, "delta": delta}
     yield {"type": "content_block_stop", "index": index}
+
+
+def _empty(block: Block) -> Event:
+    match block:
+        case Text():
+            return {"text": ""}
+        case Thinking():
+            return {"thinking": "", "signature": ""}
+        case ToolCall():
+            return {"input": {}}
 
 
 def _deltas(block: Block) -> list[Event]:
     match block:
         case Text(text):
             return [{"type": "text_delta", "text": piece} for piece in _pieces(text)]
+        case Thinking(text, signature):
+            thought = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(text)]
+            return [*thought, {"type": "signature_delta", "signature": signature}]
         case ToolCall(_, given):
             return [{"type": "input_json_delta", "partial_json": piece} for piece in _pieces(json.dumps(given))]
 
@@ -67,6 +80,8 @@ def _block(block: Block) -> Event:
     match block:
         case Text(text):
             return {"type": "text", "text": text}
+        case Thinking(text, signature):
+            return {"type": "thinking", "thinking": text, "signature": signature}
         case ToolCall(name, given):
             return {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": name, "input": given}
 

@@ -11,16 +11,22 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gsd_tasks.domain.claude_events import Conversation, Verdict, judge
+from gsd_tasks.domain.claude_conversation import Conversation
+from gsd_tasks.domain.claude_parsing import parse_line
+from gsd_tasks.domain.claude_results import ResultEvent
+from gsd_tasks.domain.outcome import Verdict, judge
 from gsd_tasks.domain.session import ClaudeOptions
+from gsd_tasks.domain.transcript import user_message
 from gsd_tasks.process.claude import claude_argv, claude_env, find_claude, make_private_dir
 from gsd_tasks.testing import OfflineModel
 
 DEADLINE_S = 60
+STREAM = "--input-format=stream-json"
 
 
 @dataclass
@@ -35,7 +41,7 @@ class Ended:
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.conversation.result, self.exit_code, self.exit_signal)
+        return judge(self.conversation, self.exit_code, self.exit_signal, ended_at=datetime.now(UTC))
 
 
 @dataclass
@@ -71,6 +77,13 @@ class Claude:
     def spawn(
         self, argv: tuple[str, ...], model: OfflineModel, prompt: str, env: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
+        process = self.open(argv, model, env)
+        _say(process, prompt)
+        _close_stdin(process)
+        return process
+
+    def open(self, argv: tuple[str, ...], model: OfflineModel, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Started, and told nothing yet."""
         base = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8"}
         if self.uid is not None:
             self._give_away()
@@ -86,10 +99,6 @@ class Claude:
             stderr=subprocess.PIPE,
         )
         self.started.append(process)
-        assert process.stdin is not None
-        process.stdin.write(prompt.encode())
-        process.stdin.close()
-        process.stdin = None  # `communicate` would flush it
         return process
 
     def run(
@@ -102,8 +111,22 @@ class Claude:
     ) -> Ended:
         return self.end(self.start(model, prompt, options, session_id, attempt))
 
-    def end(self, process: subprocess.Popen[bytes]) -> Ended:
-        stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    def converse(self, model: OfflineModel, *prompts: str, options: ClaudeOptions | None = None) -> Ended:
+        """One turn after the other in one process: each prompt is said when the result of the last one has come."""
+        options, session_id = options or ClaudeOptions(), uuid.uuid4()
+        private = make_private_dir(self.private_base, session_id, 1)
+        process = self.open(claude_argv(self.binary, session_id, options), model, claude_env(private, options))
+        printed = b""
+        for prompt in prompts:
+            _say(process, prompt)
+            printed += _read_turn(process)
+        _close_stdin(process)
+        return self.end(process, printed)
+
+    def end(self, process: subprocess.Popen[bytes], printed: bytes = b"") -> Ended:
+        """What is left of it; `printed` was read before."""
+        rest, stderr = process.communicate(timeout=DEADLINE_S)
+        stdout = printed + rest
         conversation = Conversation()
         for line in stdout.splitlines(keepends=True):
             conversation.feed(line.rstrip(b"\n"), eol=line.endswith(b"\n"))
@@ -116,6 +139,28 @@ class Claude:
             os.chown(folder, self.uid, self.uid)
             for name in names:
                 os.chown(Path(folder, name), self.uid, self.uid, follow_symlinks=False)
+
+
+def _say(process: subprocess.Popen[bytes], prompt: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(user_message(uuid.uuid4(), prompt))
+    process.stdin.flush()
+
+
+def _read_turn(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    printed = b""
+    for line in process.stdout:
+        printed += line
+        if isinstance(parse_line(line), ResultEvent):
+            break
+    return printed
+
+
+def _close_stdin(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.stdin = None  # `communicate` would flush it
 
 
 @pytest.fixture

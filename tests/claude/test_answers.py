@@ -62,11 +62,11 @@ def test_allowed_tools_and_no_others_run_unasked(claude: Claude) -> None:
         options = ClaudeOptions(permission_mode=PermissionMode.DONT_ASK, allowed_tools=rules)
         ended = claude.run(model, "Try both", options)
 
-    assert ended.verdict.ok
+    assert ended.verdict[:2] == (False, Reason.PERMISSION_DENIED)
     assert (claude.cwd / "made").exists()
     assert not (claude.cwd / "other").exists()
     assert ended.conversation.result is not None
-    assert ended.conversation.result.permission_denials == ("Bash",)
+    assert ended.conversation.result.permission_denials[0].tool == "Bash"
 
 
 def test_the_limit_on_turns_and_the_model_are_passed_on(claude: Claude) -> None:
@@ -74,7 +74,8 @@ def test_the_limit_on_turns_and_the_model_are_passed_on(claude: Claude) -> None:
     with OfflineModel([WRITE, WRITE, Text("Done.")]) as model:
         ended = claude.run(model, "Take your time", options)
 
-    assert ended.verdict == (False, Reason.CLAUDE_ERROR, "Reached maximum number of turns (1)")
+    assert ended.verdict[:2] == (False, Reason.MAX_TURNS)
+    assert "Reached maximum number of turns (1)" in ended.verdict.detail
     assert {request.body["model"] for request in model.requests} == {"claude-sonnet-4-5"}
 
 

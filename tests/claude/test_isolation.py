@@ -72,7 +72,8 @@ def test_no_proxy_is_asked_for_another_host(claude: Claude) -> None:
 
 
 IN_A_NAMESPACE = """
-import fcntl, json, socket, struct, subprocess, sys
+import fcntl, json, socket, struct, subprocess, sys, uuid
+from gsd_tasks.domain.transcript import user_message
 from gsd_tasks.testing import OfflineModel, Text, ToolCall
 
 def unroutable():
@@ -84,7 +85,8 @@ with socket.socket() as loopback:
     fcntl.ioctl(loopback, 0x8914, struct.pack("16sH14x", b"lo", 1 | 0x40))  # SIOCSIFFLAGS: up and running
 argv, env, cwd = json.loads(sys.argv[1])
 with OfflineModel([ToolCall("Bash", {"command": "touch made"}), Text("Done.")]) as model:
-    done = subprocess.run(argv, env=env | model.env, cwd=cwd, input=b"Touch it", stdout=subprocess.DEVNULL)
+    said = user_message(uuid.uuid4(), "Touch it")
+    done = subprocess.run(argv, env=env | model.env, cwd=cwd, input=said, stdout=subprocess.DEVNULL)
 before = unroutable()
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
     try:
@@ -115,8 +117,9 @@ def test_nothing_is_left_outside_the_private_folder(claude: Claude) -> None:
     with OfflineModel([TOUCH, Text("Done.")]) as model:
         ended = claude.run(model, "Touch it")
 
-    first = json.loads(ended.stdout.splitlines()[0])
-    assert Path(first["messaging_socket_path"]).is_relative_to(claude.private_base)
+    init = ended.conversation.init
+    assert init is not None
+    assert Path(init.extras["messaging_socket_path"]).is_relative_to(claude.private_base)
     assert {path.name for path in Path("/tmp").glob("claude*")} == before
     assert sorted(path.name for path in claude.home.iterdir()) == ["p", "work"]
     assert [path.name for path in claude.cwd.iterdir()] == ["made"]

@@ -20,9 +20,11 @@ from gsd_tasks.testing import (
     Cut,
     Hang,
     OfflineModel,
+    Pings,
     Reply,
     Request,
     Text,
+    Thinking,
     ToolCall,
     Turn,
     by_prompt,
@@ -102,6 +104,29 @@ def test_a_cut_stream_breaks_off_after_so_many_events() -> None:
     assert broken.value.partial.count(b"event: ") == 3
 
 
+def test_pings_come_before_the_rest_of_an_answer() -> None:
+    with OfflineModel([Pings(seconds=0.3, after=3, every_s=0.01, answer=Text("At last."))]) as model:
+        kinds = [event["type"] for event in events(ask(model.base_url, "a", stream=True))]
+
+    assert kinds[:6] == ["message_start", "ping", "content_block_start", "ping", "ping", "ping"]
+    assert kinds[-1] == "message_stop"
+
+
+def test_a_failure_that_is_scripted_may_have_headers_of_its_own() -> None:
+    with OfflineModel([ApiError(429, headers={"anthropic-ratelimit-unified-status": "rejected"})]) as model:
+        connection = http.client.HTTPConnection(urlsplit(model.base_url).netloc, timeout=SOON_S)
+        connection.request("POST", "/v1/messages", '{"messages": []}')
+        answer = connection.getresponse()
+        connection.close()
+
+    assert (answer.status, answer.headers["anthropic-ratelimit-unified-status"]) == (429, "rejected")
+
+
+def test_what_is_said_to_a_conversation_without_an_answer_brings_no_failure_back() -> None:
+    with OfflineModel([ApiError(529), Text("fine")]) as model:
+        assert [ask(model.base_url, prompt)[0] for prompt in ("a", "a\n\nGo on.")] == [529, 200]
+
+
 def test_leaving_the_block_ends_a_hang() -> None:
     started = time.monotonic()
     with OfflineModel([Hang(seconds=600)]) as model:
@@ -152,12 +177,16 @@ def test_a_script_can_be_json() -> None:
         {"error": {"status": 429, "type": "rate_limit_error", "message": "slow down", "retry_after": 2}},
         {"cut": 3},
         {"hang": 1.5, "text": "late"},
+        {"pings": 1.5, "after": 2},
+        {"thinking": "Hm.", "text": "Yes."},
     ]
     assert script_from_json(data) == [
         Reply((Text("I write."), ToolCall("Write", {"file_path": "a"})), 0.5),
         ApiError(429, "rate_limit_error", "slow down", 2),
         Cut(3, Reply((Text("Done."),))),
         Hang(1.5, answer=Reply((Text("late"),))),
+        Pings(1.5, after=2, answer=Reply((Text("Done."),))),
+        Reply((Thinking("Hm."), Text("Yes."))),
     ]
 
 

@@ -30,9 +30,7 @@ DOCUMENTS = (
     "docs/state-machine.md",
 )
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
-#: Read before the settings are, and hence none of them.
-SECRETS_DIR = "GSD_SECRETS_DIR"
-SHIMS_OWN = {ID_VARIABLE, ATTEMPT_VARIABLE, MARKER_VARIABLE}
+SHIMS_OWN = (ID_VARIABLE, ATTEMPT_VARIABLE, MARKER_VARIABLE)
 
 
 def read(name: str) -> str:
@@ -70,7 +68,7 @@ def shown_default(name: str) -> str:
         case bool():
             return f"`{str(default).lower()}`"
         case float() | int():
-            return f"`{default:g}`"
+            return f"`{default:.10g}`"
         case _:
             return f"`{default}`"
 
@@ -87,13 +85,13 @@ def commands() -> dict[str, set[str]]:
 def test_the_settings_page_names_every_setting_and_no_other() -> None:
     named = re.findall(r"^\| `(GSD_\w+)` \|", read("docs/settings.md"), re.MULTILINE)
 
-    assert sorted(named) == sorted([*FIELDS, SECRETS_DIR])
+    assert sorted(named) == sorted(FIELDS)
 
 
 def test_the_settings_page_states_the_defaults_of_the_code() -> None:
     stated = {cells[0].strip("`"): cells[1] for cells in rows(read("docs/settings.md")) if cells[0].startswith("`GSD_")}
-    # Another one for each user, and no setting.
-    del stated["GSD_STATE_DIR"], stated[SECRETS_DIR]
+    # Another one for each user; and one that has a place of its own.
+    del stated["GSD_STATE_DIR"], stated["GSD_CLAUDE_ENV"]
 
     assert stated == {name: shown_default(name) for name in stated}
 
@@ -103,9 +101,19 @@ def test_a_document_names_no_variable_that_does_not_exist(name: str) -> None:
     named = set(re.findall(r"\bGSD_[A-Z][A-Z_]*[A-Z]\b", read(name)))
     of_tests = {variable for variable in named if variable.startswith("GSD_TEST_")}
 
-    assert named - of_tests <= {*FIELDS, SECRETS_DIR, *SHIMS_OWN}
+    assert named - of_tests <= {*FIELDS}
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert all(f'"{variable}"' in sources for variable in of_tests)
+
+
+def test_the_settings_page_lists_what_a_claude_child_gets() -> None:
+    (listed,) = fences(read("docs/settings.md").partition("## Credentials for Claude")[2], "text")
+
+    assert tuple(re.split(r",\s*", listed.strip())) == FIELDS["GSD_CLAUDE_ENV"].default
+
+
+def test_the_settings_page_names_what_the_shim_sets() -> None:
+    assert all(f"`{name}`" in read("docs/settings.md") for name in SHIMS_OWN)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

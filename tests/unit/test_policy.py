@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsd_tasks.domain.policy import RETRYABLE, Backoff, Budget, Ending, Verdict, decide, judge_command
+from gsd_tasks.domain.policy import (
+    LONGEST_WAIT_S,
+    PATIENT,
+    PATIENT_TRIES,
+    RETRYABLE,
+    Backoff,
+    Budget,
+    Ending,
+    Verdict,
+    decide,
+    judge_command,
+)
 from gsd_tasks.domain.session import OnLost
 from gsd_tasks.domain.state import TRANSITIONS, Reason, Status, Wanted
 
@@ -17,6 +29,7 @@ LOST = Ending(reason=Reason.CHILD_LOST, detail="the process that watched the chi
 TOLD = Ending(reason=Reason.CANCELLED, detail="it was told to end")
 SPENT = Budget(tries=2, max_tries=3, recoveries=3, max_recoveries=3)
 FRESH = Budget(max_tries=3)
+NOW = datetime(2026, 11, 21, 15, 0, tzinfo=UTC)
 FAILURES = [
     Reason.EXIT_CODE,
     Reason.SIGNALLED,
@@ -25,11 +38,23 @@ FAILURES = [
     Reason.NO_RESULT,
     Reason.SPOOL_FAILED,
     Reason.INTERNAL,
+    Reason.RATE_LIMITED,
+    Reason.OVERLOADED,
+    Reason.API_FAILED,
+    Reason.UNREACHABLE,
     Reason.TIMEOUT,
     Reason.OUTPUT_LIMIT,
     Reason.WORKING_DIR,
     Reason.NO_CLAUDE,
+    Reason.NO_CREDENTIALS,
+    Reason.NO_SECRET,
     Reason.START_FAILED,
+    Reason.PERMISSION_DENIED,
+    Reason.MAX_TURNS,
+    Reason.MAX_BUDGET,
+    Reason.INTERRUPTED,
+    Reason.UNAUTHENTICATED,
+    Reason.REFUSED,
 ]
 
 
@@ -71,16 +96,24 @@ def test_a_failure_counts_a_try_and_is_tried_again_if_that_may_help(reason: Reas
     assert (verdict.delay_s > 0) is (reason in RETRYABLE)
 
 
-def test_limits_and_what_could_not_begin_are_not_tried_again() -> None:
+def test_limits_refusals_and_what_could_not_begin_are_not_tried_again() -> None:
     once_is_enough = {
         Reason.TIMEOUT,
         Reason.OUTPUT_LIMIT,
         Reason.WORKING_DIR,
         Reason.NO_CLAUDE,
+        Reason.NO_CREDENTIALS,
+        Reason.NO_SECRET,
         Reason.START_FAILED,
+        Reason.PERMISSION_DENIED,
+        Reason.MAX_TURNS,
+        Reason.MAX_BUDGET,
+        Reason.INTERRUPTED,
+        Reason.UNAUTHENTICATED,
+        Reason.REFUSED,
     }
     assert set(FAILURES) - RETRYABLE == once_is_enough
-    assert set(FAILURES) >= RETRYABLE
+    assert set(FAILURES) >= RETRYABLE >= PATIENT
 
 
 @pytest.mark.parametrize(
@@ -101,6 +134,83 @@ def test_the_tries_are_used_up_one_by_one_and_the_sentence_says_so(
     verdict = decide(ending, wanted=None, on_lost=OnLost.FAIL, budget=budget, chance=0.5)
     assert (verdict.status, verdict.detail) == (status, detail)
     assert verdict.tries == budget.tries + 1
+
+
+@pytest.mark.parametrize("reason", sorted(PATIENT))
+@pytest.mark.parametrize(
+    ("budget", "status", "detail"),
+    [
+        (Budget(), Status.QUEUED, "it broke; try 2 of 30 begins in 4 s"),
+        (FRESH, Status.QUEUED, "it broke; try 2 of 30 begins in 4 s"),
+        (Budget(tries=28), Status.QUEUED, "it broke; it waits until 15:07 UTC, then try 30 of 30 begins"),
+        (Budget(tries=29), Status.FAILED, "it broke; it was try 30 of 30"),
+        (Budget(tries=29, max_tries=40), Status.QUEUED, "it broke; it waits until 15:07 UTC, then try 31 of 40 begins"),
+        (Budget(tries=39, max_tries=40), Status.FAILED, "it broke; it was try 40 of 40"),
+    ],
+)
+def test_what_is_the_apis_fault_is_tried_again_even_where_one_try_was_asked_for(
+    reason: Reason, budget: Budget, status: Status, detail: str
+) -> None:
+    ending = Ending(reason=reason, detail="it broke")
+    verdict = decide(ending, wanted=None, on_lost=OnLost.FAIL, budget=budget, chance=0.5, now=NOW)
+    assert (verdict.status, verdict.detail) == (status, detail)
+    assert verdict.tries == budget.tries + 1
+
+
+def test_all_the_tries_of_a_patient_session_last_for_hours() -> None:
+    ending = Ending(reason=Reason.OVERLOADED)
+    budgets = (Budget(tries=tries) for tries in range(PATIENT_TRIES))
+    rests = [decide(ending, wanted=None, on_lost=OnLost.FAIL, budget=budget, chance=0.5).delay_s for budget in budgets]
+    assert 2 * 3600 < sum(rests) < 4 * 3600
+
+
+def test_a_failure_of_its_own_after_many_of_the_apis_is_its_last() -> None:
+    ending = Ending(reason=Reason.CLAUDE_ERROR, detail="it broke")
+    verdict = decide(ending, wanted=None, on_lost=OnLost.FAIL, budget=replace(FRESH, tries=7))
+    assert verdict.status is Status.FAILED
+    assert verdict.detail == "it broke; it was try 8, and tries beyond 3 are for faults of the API alone"
+
+
+@pytest.mark.parametrize(
+    ("wait", "least_s", "most_s", "words"),
+    [
+        (timedelta(hours=3), 3 * 3600, 3 * 3600 + 5, "it waits until 18:00 UTC, then try 2 of 30 begins"),
+        (timedelta(hours=9), 9 * 3600, 9 * 3600 + 5, "it waits until 22 Nov 00:00 UTC, then try 2 of 30 begins"),
+        (
+            timedelta(days=400),
+            LONGEST_WAIT_S,
+            LONGEST_WAIT_S,
+            "it waits until 28 Nov 15:00 UTC, then try 2 of 30 begins",
+        ),
+        (timedelta(seconds=45), 45, 50, "try 2 of 30 begins in 49 s"),
+        # The usual rest is longer, or the time is past.
+        (timedelta(seconds=0.5), 3.75, 5, "try 2 of 30 begins in 5 s"),
+        (timedelta(hours=-3), 3.75, 3.75, "try 2 of 30 begins in 4 s"),
+    ],
+)
+def test_a_session_waits_for_as_long_as_the_api_says_and_for_a_week_at_most(
+    wait: timedelta, least_s: float, most_s: float, words: str
+) -> None:
+    elsewhere = timezone(timedelta(hours=-8))
+    ending = Ending(reason=Reason.RATE_LIMITED, detail="hit", retry_at=(NOW + wait).astimezone(elsewhere))
+    verdict = decide(ending, wanted=None, on_lost=OnLost.FAIL, chance=0.5, now=NOW.astimezone(elsewhere))
+    assert (verdict.status, verdict.detail) == (Status.QUEUED, f"hit; {words}")
+    assert least_s <= verdict.delay_s <= most_s
+
+
+def test_a_time_to_try_again_needs_the_time() -> None:
+    with pytest.raises(ValueError, match="needs the time"):
+        decide(Ending(reason=Reason.RATE_LIMITED, retry_at=NOW), wanted=None, on_lost=OnLost.FAIL)
+
+
+def test_those_who_wait_for_the_same_limit_do_not_come_back_at_the_same_moment() -> None:
+    ending = Ending(reason=Reason.RATE_LIMITED, retry_at=NOW + timedelta(hours=1))
+    delays = [
+        decide(ending, wanted=None, on_lost=OnLost.FAIL, chance=chance, now=NOW).delay_s
+        for chance in (0, 0.3, 0.6, 0.9)
+    ]
+    assert len(set(delays)) == 4
+    assert min(delays) > 3600
 
 
 def test_without_a_sentence_of_its_own_the_reason_is_said() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from gsd_tasks.domain.policy import LOST
+from gsd_tasks.domain.policy import LOST, PATIENT, RETRYABLE
 from gsd_tasks.domain.state import TRANSITIONS, Reason
 from gsd_tasks.store import adoption, transitions
 from tests import state_machine_page as page
@@ -42,7 +42,23 @@ def test_the_page_counts_what_the_policy_counts() -> None:
     (failed,) = [row for row in page.transitions() if row[:3] == ("running", "failed", "settle")]
 
     assert set(LOST) <= failed.reasons < requeued.reasons
-    assert requeued.reasons - failed.reasons == {Reason.RESUMED}
+    assert requeued.reasons - failed.reasons == {Reason.RESUMED, Reason.MESSAGE}
+
+
+def test_the_page_says_of_each_failure_what_it_means_and_whether_it_is_tried_again() -> None:
+    (failed,) = [row for row in page.transitions() if row[:3] == ("running", "failed", "settle")]
+    failures = failed.reasons - {Reason.WORKER_STOPPED}
+
+    assert page.again() == {
+        reason: "patiently"
+        if reason in PATIENT
+        else "tries"
+        if reason in RETRYABLE
+        else "recovery"
+        if reason in LOST
+        else "no"
+        for reason in failures
+    }
 
 
 def test_the_drawing_shows_the_table() -> None:
