@@ -16,6 +16,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gsd_tasks.domain.credentials import PASSED_ON
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.policy import Backoff
 from gsd_tasks.domain.session import DEFAULT_QUEUE
@@ -61,8 +62,11 @@ class Settings(BaseSettings):
         description="names (or patterns) of the worker's variables that every child gets, comma-separated",
     )
     claude_env: Names = Field(
-        ("ANTHROPIC_*", "CLAUDE_CODE_OAUTH_TOKEN"),
+        PASSED_ON,
         description="names (or patterns) of the worker's variables that a Claude child gets besides, comma-separated",
+    )
+    secrets_dir: Path | None = Field(
+        None, description="a folder with one file a setting, credential or secret, for what stands in no environment"
     )
     lease_s: float = Field(30, gt=0, description="how long a holder's right to run lasts without renewal")
     heartbeat_s: float = Field(5, gt=0, description="how often it is renewed")
@@ -83,6 +87,13 @@ class Settings(BaseSettings):
     )
     retry_base_s: float = Field(5, ge=0, description="how long a session rests after its first failed try, doubling")
     retry_cap_s: float = Field(600, ge=0, description="the longest that such a rest becomes")
+    snapshot_s: float = Field(
+        300, ge=0, description="how often a snapshot is taken of a conversation that runs, besides after turns; 0: not"
+    )
+    snapshots_kept: int = Field(20, ge=1, description="how many automatic snapshots of a session are kept")
+    snapshots_kept_s: float = Field(
+        30 * 24 * 3600, gt=0, description="for how long; the newest one stays, as do those by hand"
+    )
     on_recovery: str | None = Field(
         None, description="a command that is run for each recovery, with the event as JSON on its standard input"
     )

@@ -39,10 +39,15 @@ def get_log(name: str) -> structlog.typing.FilteringBoundLogger:
     """The log of one part, `name` in every entry.
 
     In a process that has set up nothing, a producer's or the command line's, it goes to stderr: structlog's own default
-    is standard output, which belongs to whoever reads ids or rows from there.
+    is standard output, which belongs to whoever reads ids or rows from there; and its tracebacks show local variables,
+    prompts and secrets among them.
     """
     if not structlog.is_configured():
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure(
+            processors=[*structlog.get_config()["processors"][:-1], renderer],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
     return log
 

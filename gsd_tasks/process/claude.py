@@ -1,19 +1,23 @@
 """How the claude CLI is started: which binary, which arguments, which variables, which folders.
 
-The prompt is given on stdin, never as an argument: every user of the host can read arguments.
+Prompts are given on stdin, never as arguments: every user of the host can read arguments.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.session import ClaudeOptions, PermissionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The child talks to the API and to nobody else, and does not replace its own binary under a running session.
 QUIET: Final = {
@@ -45,11 +49,16 @@ def find_claude(claude_bin: Path | None, path: str) -> Path:
     )
 
 
-def claude_argv(binary: Path, session_id: UUID, options: ClaudeOptions) -> tuple[str, ...]:
-    """The command line of one headless run, which reads its prompt from stdin until EOF."""
+def claude_argv(binary: Path, session_id: UUID, options: ClaudeOptions, *, resumes: bool = False) -> tuple[str, ...]:
+    """The command line of one headless run, which reads messages from stdin (`domain.transcript`) until EOF.
+
+    `resumes`: its config folder has the conversation's record, and it goes on from there.
+    """
     # Else the working directory's own hooks, settings and MCP servers run unasked, and anybody may have written them.
-    fixed = ("-p", "--output-format=stream-json", "--verbose", "--setting-sources=", "--strict-mcp-config")
-    return (str(binary), *fixed, f"--session-id={session_id}", *_chosen(options))
+    safe = ("--setting-sources=", "--strict-mcp-config")
+    streams = ("--input-format=stream-json", "--output-format=stream-json", "--verbose", "--replay-user-messages")
+    which = f"--resume={session_id}" if resumes else f"--session-id={session_id}"
+    return (str(binary), "-p", *streams, *safe, which, *_chosen(options))
 
 
 def claude_env(private_dir: Path, options: ClaudeOptions) -> dict[str, str]:
@@ -96,13 +105,47 @@ def private_dir(base: Path, session_id: UUID, attempt: int) -> Path:
     return base / f"{session_id.hex[16:]}-{attempt}"
 
 
+def write_options(private_dir: Path, options: ClaudeOptions) -> tuple[str, ...]:
+    """Put what nobody else is to read into files of the private folder; the arguments that name them.
+
+    Only a JSON schema has to be an argument (`_chosen`): the CLI takes it from nowhere else.
+    """
+    documents = {
+        "--mcp-config": _json(options.mcp_config),
+        "--agents": _json(options.agents),
+        "--append-system-prompt-file": options.append_system_prompt,
+    }
+    given = {flag: text for flag, text in documents.items() if text is not None}
+    return tuple(f"{flag}={write_private(private_dir / flag.strip('-'), text)}" for flag, text in given.items())
+
+
+def _json(document: Mapping[str, Any] | None) -> str | None:
+    return None if document is None else json.dumps(document)
+
+
+def write_private(path: Path, text: str) -> Path:
+    """A new file that its owner alone can read. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(text.encode())
+    return path
+
+
 def _chosen(options: ClaudeOptions) -> list[str]:
-    argv = [f"--permission-mode={options.permission_mode}"]
-    if options.model is not None:
-        argv.append(f"--model={options.model}")
-    if options.max_turns is not None:
-        argv.append(f"--max-turns={options.max_turns}")
-    # One flag each, with `=`: the flag takes any number of values and would swallow what follows.
+    # With `=`, so that no value is taken for a flag.
+    once = {
+        "--permission-mode": options.permission_mode,
+        "--model": options.model,
+        "--fallback-model": options.fallback_model,
+        "--effort": options.effort,
+        "--max-turns": options.max_turns,
+        "--max-budget-usd": options.max_budget_usd,
+        "--json-schema": _json(options.json_schema),
+    }
+    argv = [f"{flag}={value}" for flag, value in once.items() if value is not None]
+    # One flag each: it takes any number of values and would swallow what follows.
+    argv.extend(f"--add-dir={folder}" for folder in options.add_dirs)
+    argv.extend(f"--disallowedTools={tool}" for tool in options.disallowed_tools)
     argv.extend(f"--allowedTools={tool}" for tool in options.allowed_tools)
     return argv
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Final
 
 from gsd_tasks.domain.errors import InvalidValue
-
-OWN_PREFIX: Final = "GSD_"
+from gsd_tasks.domain.submission import OWN_PREFIXES
 
 
 def child_environment(source: Mapping[str, str], patterns: Iterable[str], extra: Mapping[str, str]) -> dict[str, str]:
     """The variables of `source` whose name matches one of `patterns` (`LC_*`), with `extra` on top.
 
     No `GSD_` variable comes out of `source`, whatever the patterns say: the addresses of the servers are among them.
-    What the launcher itself wants to tell the child it adds afterwards, so that no session can set it.
+    Nor does the marker of another session, in which the worker may have been started. What the launcher itself wants to
+    tell the child it adds afterwards, so that no session can set it.
 
     Raises:
         InvalidValue: a name or value in `extra` that the operating system cannot pass on.
@@ -39,7 +38,7 @@ def check_environment(variables: Mapping[str, str]) -> None:
 
 
 def _passes(name: str, patterns: tuple[str, ...]) -> bool:
-    return not name.upper().startswith(OWN_PREFIX) and any(fnmatchcase(name, pattern) for pattern in patterns)
+    return not name.upper().startswith(OWN_PREFIXES) and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _encodable(text: str) -> bool:

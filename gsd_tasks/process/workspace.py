@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 
 class WorkingDirRefused(Exception):
     """The session cannot work there: its end has the reason `working_dir`, and this one line as the detail."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"working directory {path!r}: {problem}")
+    def __init__(self, path: str, problem: str, what: str = "working directory") -> None:
+        super().__init__(f"{what} {path!r}: {problem}")
         self.path = path
         self.problem = problem
 
@@ -39,6 +40,14 @@ def check_working_dir(path: str, roots: tuple[str, ...]) -> Path:
     if not os.access(real, os.X_OK, effective_ids=True):
         raise WorkingDirRefused(path, "Permission denied")
     return real
+
+
+def check_added_dirs(paths: Iterable[str], roots: tuple[str, ...]) -> tuple[str, ...]:
+    """The real paths of further directories that a Claude session may work in, by the same rules."""
+    try:
+        return tuple(str(check_working_dir(path, roots)) for path in paths)
+    except WorkingDirRefused as refused:
+        raise WorkingDirRefused(refused.path, refused.problem, "--add-dir") from refused
 
 
 def _resolve(path: str) -> Path:

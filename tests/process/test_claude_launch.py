@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gsd_tasks.domain.errors import ConfigurationError
-from gsd_tasks.domain.session import ClaudeOptions, PermissionMode
+from gsd_tasks.domain.session import ClaudeOptions, Effort, PermissionMode
 from gsd_tasks.process import claude
 from gsd_tasks.process.claude import (
     claude_argv,
@@ -16,6 +17,7 @@ from gsd_tasks.process.claude import (
     make_private_dir,
     private_dir,
     remove_private_dir,
+    write_options,
 )
 
 ID = uuid.UUID("0190c0de-0000-7000-8000-000000000001")
@@ -71,9 +73,44 @@ def test_the_options_become_flags() -> None:
     assert argv[-2:] == ("--allowedTools=Read", "--allowedTools=Bash(git *)")
 
 
-def test_what_is_not_chosen_is_left_to_the_cli() -> None:
+def test_further_options_become_flags_too() -> None:
+    options = ClaudeOptions(
+        disallowed_tools=("Bash",),
+        add_dirs=("/a", "/b c"),
+        fallback_model="haiku",
+        effort=Effort.HIGH,
+        max_budget_usd=0.5,
+        json_schema={"type": "object"},
+    )
+    argv = claude_argv(BINARY, ID, options)
+    assert {"--disallowedTools=Bash", "--add-dir=/a", "--add-dir=/b c", "--fallback-model=haiku"} < set(argv)
+    assert {"--effort=high", "--max-budget-usd=0.5", '--json-schema={"type": "object"}'} < set(argv)
+
+
+def test_what_is_not_chosen_is_left_to_the_cli(tmp_path: Path) -> None:
     argv = claude_argv(BINARY, ID, ClaudeOptions(model=None, max_turns=None))
-    assert not [flag for flag in argv if flag.startswith(("--model", "--max-turns", "--allowedTools"))]
+    fixed = {"--input-format", "--output-format", "--setting-sources", "--session-id", "--permission-mode"}
+    assert {flag.partition("=")[0] for flag in argv if "=" in flag} == fixed
+    assert write_options(tmp_path, ClaudeOptions()) == ()
+
+
+def test_what_may_hold_a_token_stands_in_files_that_their_owner_alone_can_read(tmp_path: Path) -> None:
+    options = ClaudeOptions(
+        mcp_config={"mcpServers": {"a": {"env": {"T": "xyzzy"}}}}, agents={"a": {}}, append_system_prompt="xyzzy é"
+    )
+    old = os.umask(0)
+    try:
+        flags = write_options(tmp_path, options)
+    finally:
+        os.umask(old)
+    files = {flag: Path(name) for flag, _, name in (flag.partition("=") for flag in flags)}
+    assert set(files) == {"--mcp-config", "--agents", "--append-system-prompt-file"}
+    assert "xyzzy" not in str(flags)
+    assert json.loads(files["--mcp-config"].read_bytes()) == options.mcp_config
+    assert json.loads(files["--agents"].read_bytes()) == options.agents
+    assert files["--append-system-prompt-file"].read_bytes() == "xyzzy é".encode()
+    assert {path.stat().st_mode & 0o777 for path in files.values()} == {0o600}
+    assert {path.parent for path in files.values()} == {tmp_path}
 
 
 def test_a_value_cannot_become_a_flag_of_its_own() -> None:

@@ -14,6 +14,7 @@ WORKER = {
     "AWS_SECRET": "s",
     "GSD_DATABASE_URL": "postgresql://",
     "gsd_redis_url": "redis://",
+    "GSDTASKS_MARKER": "1:1",
     "ANTHROPIC_API_KEY": "k",
 }
 
@@ -30,9 +31,10 @@ def test_a_pattern_is_as_exact_as_the_system_in_upper_and_lower_case() -> None:
     assert child_environment(WORKER, ("path", "lc_*"), {}) == {}
 
 
-@pytest.mark.parametrize("pattern", ["*", "GSD_*", "GSD_DATABASE_URL", "[Gg]*", "gsd_*"])
+@pytest.mark.parametrize("pattern", ["*", "GSD*", "GSD_*", "GSD_DATABASE_URL", "[Gg]*", "gsd_*"])
 def test_no_pattern_passes_our_own_settings_on(pattern: str) -> None:
-    assert not {name for name in child_environment(WORKER, (pattern,), {}) if name.upper().startswith("GSD_")}
+    """Nor the marker of a session in which the worker was started: its children are not that one's."""
+    assert not {name for name in child_environment(WORKER, (pattern,), {}) if name.upper().startswith("GSD")}
 
 
 def test_the_sessions_own_variables_stand_above_the_workers() -> None:

@@ -129,9 +129,9 @@ def test_the_child_sees_its_environment_and_nothing_else(bench: Bench) -> None:
     seen.pop("LC_CTYPE", None)  # Python's own, in a place without a locale
     assert seen == {
         "ONE": "1 é",
-        "GSD_SESSION_ID": spec.session_id,
-        "GSD_ATTEMPT": "7",
-        "GSD_MARKER": f"{spec.session_id}:7",
+        "GSDTASKS_SESSION_ID": spec.session_id,
+        "GSDTASKS_ATTEMPT": "7",
+        "GSDTASKS_MARKER": f"{spec.session_id}:7",
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gsd_tasks.process.workspace import WorkingDirRefused, check_working_dir
+from gsd_tasks.process.workspace import WorkingDirRefused, check_added_dirs, check_working_dir
 
 OUTSIDE = "outside the folders"
 
@@ -94,3 +94,14 @@ def test_what_cannot_be_worked_in_is_refused(root: Path) -> None:
 def test_a_directory_that_cannot_be_entered_is_refused(closed: Path) -> None:
     assert refusal(closed, closed.parent) == "Permission denied"
     assert refusal(closed / "inside", closed.parent) == "Permission denied"
+
+
+def test_what_is_added_must_be_allowed_as_well_and_is_given_without_links(tmp_path: Path) -> None:
+    roots = (str(tmp_path / "work"),)
+    (tmp_path / "work/a").mkdir(parents=True)
+    (tmp_path / "work/link").symlink_to("a")
+    assert check_added_dirs([f"{tmp_path}/work/link", *roots], roots) == (f"{tmp_path}/work/a", *roots)
+    assert check_added_dirs([], ()) == ()
+    for wrong in (str(tmp_path), f"{tmp_path}/work/missing", f"{tmp_path}/work/../.."):
+        with pytest.raises(WorkingDirRefused, match=r"^--add-dir '"):
+            check_added_dirs([*roots, wrong], roots)

@@ -166,12 +166,22 @@ class SpoolReader:
         return True
 
     def _header(self, number: int) -> Counts | None:
-        """None: the shim has made the file and not written the header yet."""
-        path = frames.segment_path(self._folder, number)
-        with path.open("rb") as segment:
-            head = segment.read(HEADER_BYTES)
-        return frames.unpack_header(head, path) if len(head) == HEADER_BYTES else None
+        return _read_header(self._folder, number)
 
     @property
     def _path(self) -> Path:
         return frames.segment_path(self._folder, self._number)
+
+
+def oldest(folder: Path) -> Counts:
+    """How many bytes of each stream are not in the spool any more: they were trimmed."""
+    numbers = frames.segment_numbers(folder)
+    return (_read_header(folder, numbers[0]) if numbers else None) or Counts()
+
+
+def _read_header(folder: Path, number: int) -> Counts | None:
+    """None: the shim has made the file and not written the header yet."""
+    path = frames.segment_path(folder, number)
+    with path.open("rb") as segment:
+        head = segment.read(HEADER_BYTES)
+    return frames.unpack_header(head, path) if len(head) == HEADER_BYTES else None
