@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -15,8 +16,10 @@ from gsd_tasks.domain.session import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     ClaudeOptions,
+    Effort,
     HistoryEntry,
     Limits,
+    OnDenied,
     OnLost,
     OutputRow,
     PermissionMode,
@@ -27,20 +30,25 @@ from gsd_tasks.domain.session import (
     Worker,
 )
 from gsd_tasks.domain.state import Status
+from gsd_tasks.domain.statistics import LOOK_BACK, By
 from gsd_tasks.local.addresses import resolve_addresses
-from gsd_tasks.service import control, follow
+from gsd_tasks.service import control, follow, snapshots, talk, verify
 from gsd_tasks.service.bell import HISTORY, WANTED, ring_once, session_channel
 from gsd_tasks.service.listen import Event, Listener
-from gsd_tasks.service.submit import submit
+from gsd_tasks.service.submit import check_credentials, submit
 from gsd_tasks.settings import read_settings
-from gsd_tasks.store import Database, history, nodes, outputs, schema, sessions
+from gsd_tasks.store import Database, history, nodes, outputs, schema, sessions, statistics, turns
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
+    from gsd_tasks.domain.costs import RecordedTurn
+    from gsd_tasks.domain.snapshot import Snapshot
+    from gsd_tasks.domain.statistics import Statistics
+    from gsd_tasks.domain.verification import Verified
+    from gsd_tasks.service.snapshots import Restored
     from gsd_tasks.service.submit import Publish
     from gsd_tasks.settings import Settings
 
@@ -52,6 +60,7 @@ MISSED_HEARTBEATS: Final = 4
 __all__ = ["Client", "Event"]
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ class Client:
         command: Sequence[str] | None = None,
         working_dir: str | Path | None = None,
         env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         name: str | None = None,
         thread: str | None = None,
         parent: str | UUID | None = None,
@@ -119,6 +129,16 @@ class Client:
         max_turns: int | None = CLAUDE.max_turns,
         allowed_tools: Sequence[str] = (),
         permission_mode: str = CLAUDE.permission_mode,
+        on_denied: str = CLAUDE.on_denied,
+        disallowed_tools: Sequence[str] = (),
+        add_dirs: Sequence[str | Path] = (),
+        mcp_config: Mapping[str, Any] | None = None,
+        append_system_prompt: str | None = None,
+        agents: Mapping[str, Any] | None = None,
+        fallback_model: str | None = None,
+        effort: str | None = None,
+        max_budget_usd: float | None = None,
+        json_schema: Mapping[str, Any] | None = None,
         on_lost: str | None = None,
         max_tries: int = DEFAULT_MAX_TRIES,
         max_recoveries: int = DEFAULT_MAX_RECOVERIES,
@@ -130,10 +150,17 @@ class Client:
         that there is. `on_lost` is `requeue` or `fail`; the default is `requeue` for Claude and `fail` for a command.
 
         What fails is run again, after a rest, until `max_tries` have failed, unless a limit ended it or it could not
-        begin. What loses its worker is run again at most `max_recoveries` times, if `on_lost` allows it at all.
+        begin; where it was the API that was overloaded, limited or out of reach, until 30 have, whatever `max_tries`
+        says. What loses its worker is run again at most `max_recoveries` times, if `on_lost` allows it at all. A
+        Claude session that was not allowed to use a tool has failed, unless `on_denied` is `ignore`.
+
+        `secrets` are names: the worker has a file of each in its `GSD_SECRETS_DIR`, and hands it over as a variable;
+        its value is hidden in what the child writes. `mcp_config`, `agents` and `json_schema` are what the claude CLI
+        takes as JSON; `add_dirs` must lie below the worker's roots, as `working_dir` must.
 
         Raises:
             InvalidValue, KeyReused: nothing was written.
+            NoCredentials: nothing was written: there are workers for it, and none of them can talk to Claude.
         """
         if isinstance(command, str):
             raise InvalidValue("command", "is one string: give the program and each argument by itself")
@@ -142,6 +169,7 @@ class Client:
             command=None if command is None else tuple(command),
             working_dir=os.path.abspath(working_dir or Path.cwd()),  # noqa: PTH100  (links are the worker's to resolve)
             env=dict(env or {}),
+            secrets=_several("secrets", secrets),
             name=name,
             thread=thread,
             parent_id=None if parent is None else self._id_of(parent),
@@ -153,8 +181,18 @@ class Client:
             claude=ClaudeOptions(
                 model=model,
                 max_turns=max_turns,
-                allowed_tools=tuple(allowed_tools),
+                allowed_tools=_several("allowed_tools", allowed_tools),
                 permission_mode=_choice("permission_mode", PermissionMode, permission_mode),
+                on_denied=_choice("on_denied", OnDenied, on_denied),
+                disallowed_tools=_several("disallowed_tools", disallowed_tools),
+                add_dirs=tuple(os.path.abspath(path) for path in _several("add_dirs", add_dirs)),  # noqa: PTH100
+                mcp_config=mcp_config,
+                append_system_prompt=append_system_prompt,
+                agents=agents,
+                fallback_model=fallback_model,
+                effort=None if effort is None else _choice("effort", Effort, effort),
+                max_budget_usd=max_budget_usd,
+                json_schema=json_schema,
             ),
             on_lost=None if on_lost is None else _choice("on_lost", OnLost, on_lost),
             max_tries=max_tries,
@@ -163,6 +201,7 @@ class Client:
             context=dict(context or {}),
         )
         self._check_schema()
+        check_credentials(self._database, request, silent_after_s=MISSED_HEARTBEATS * self._settings.heartbeat_s)
         return self._rung(submit(self._database, self._publisher(), request))
 
     def get(self, session_id: str | UUID) -> Session:
@@ -202,22 +241,62 @@ class Client:
     def pause(self, session_id: str | UUID) -> Session:
         """Pause it. A running Claude session comes back as running still: its child is ended first.
 
-        Pausing what is paused changes nothing. When it is resumed, it begins its conversation anew: transcripts are
-        not kept yet.
+        Pausing what is paused changes nothing. When it is resumed, its conversation goes on where it was.
 
         Raises:
             NotAllowed: it has ended, is being cancelled, waits for an answer, or is a command that runs.
         """
         return self._rung(control.pause(self._database, session_id))
 
-    def resume(self, session_id: str | UUID) -> Session:
-        """Queue a paused session again; take a pause back that is not carried out yet. Else it stays as it is.
+    def resume(self, session_id: str | UUID, prompt: str | None = None) -> Session:
+        """Go on with a session: queue a paused one again, take a pause back that is not carried out yet.
+
+        With a `prompt`, also a Claude session that has ended: the same session and conversation, its next attempt.
+        Without one, what is queued or runs stays as it is.
 
         Raises:
-            NotAllowed: it has ended, or waits for an answer.
+            InvalidValue: the prompt is empty or too long.
+            NotAllowed: it has ended (without a prompt), is queued or running (with one), or is a command (with one).
         """
         self._check_schema()
-        return self._rung(control.resume(self._database, self._publisher(), session_id))
+        if prompt is None:
+            return self._rung(control.resume(self._database, self._publisher(), session_id))
+        return self._rung(talk.follow_up(self._database, self._publisher(), session_id, prompt))
+
+    def send(self, session_id: str | UUID, message: str) -> int:
+        """Say something more to a Claude session that has not ended; the message's number.
+
+        It comes into the conversation exactly once: at the next step of the turn that runs, or as the session goes on.
+
+        Raises:
+            InvalidValue: it is empty or too long.
+            NotAllowed: the session has ended, or is a command.
+        """
+        self._check_schema()
+        session, number = talk.send(self._database, session_id, message)
+        self._rung(session)
+        return number
+
+    def interrupt(self, session_id: str | UUID) -> Session:
+        """End the turn that a Claude session is at; what was sent to it before is answered next.
+
+        Raises:
+            NotAllowed: it is not running, or is a command.
+        """
+        self._check_schema()
+        return self._rung(talk.interrupt(self._database, session_id)[0])
+
+    def fork(self, session_id: str | UUID, prompt: str | None = None, *, name: str | None = None) -> Session:
+        """A new session that begins with this one's conversation as it stands, its options and its working directory.
+
+        The one that it comes from is its `parent_id` and `forked_from`, and goes on undisturbed.
+
+        Raises:
+            InvalidValue: the prompt is empty or too long.
+            NotAllowed: it is a command, or has no conversation yet.
+        """
+        self._check_schema()
+        return self._rung(talk.fork(self._database, self._publisher(), session_id, prompt, name=name))
 
     def retry(self, session_id: str | UUID) -> Session:
         """Queue a session that failed or was cancelled, with all of its tries and recoveries before it again.
@@ -235,6 +314,42 @@ class Client:
     def update_context(self, session_id: str | UUID, changes: Mapping[str, Any]) -> Session:
         """Set these keys of its context; the others stay."""
         return control.update_context(self._database, session_id, changes)
+
+    def snapshots(self, session_id: str | UUID) -> Sequence[Snapshot]:
+        """The points to which its conversation can be restored, the newest first."""
+        self._check_schema()
+        return snapshots.listed(self._database, session_id)
+
+    def snapshot(self, session_id: str | UUID, *, name: str | None = None) -> Snapshot:
+        """Take a snapshot of its conversation as it stands, in whatever state it is. It stays until the session goes.
+
+        Raises:
+            NotAllowed: it has no conversation.
+        """
+        self._check_schema()
+        return snapshots.take(self._database, session_id, name)
+
+    def restore(self, session_id: str | UUID, snapshot: str | UUID) -> Restored:
+        """Set its conversation and context back to a snapshot, given by its id, the start of that, or its name.
+
+        Its output stays, and `resume` goes on from there. How it stood is kept as a snapshot (`before`).
+
+        Raises:
+            NotAllowed: it is queued, runs or waits for an answer; or the snapshot is damaged.
+            NoSuchSnapshot: it has none such.
+            NewerFormat: a newer version of gsd-tasks took it.
+        """
+        self._check_schema()
+        return snapshots.restore(self._database, session_id, snapshot)
+
+    def verify(self, session_id: str | UUID, *, repair: bool = False) -> Verified:
+        """What is wrong with what Postgres has of it; with `repair` mend what can be mended, in one transaction.
+
+        Raises:
+            NotAllowed: it is to be repaired, and runs.
+        """
+        self._check_schema()
+        return verify.repair(self._database, session_id) if repair else verify.verify(self._database, session_id)
 
     def output(
         self,
@@ -284,6 +399,24 @@ class Client:
         """Every transition of the session, in order."""
         with self._database.connection() as connection:
             return history.of_session(connection, control.find(connection, session_id).id)
+
+    def turns(self, session_id: str | UUID) -> Sequence[RecordedTurn]:
+        """What each turn of a Claude session cost, in order, as far as the CLI has reported it."""
+        self._check_schema()
+        with self._database.connection() as connection:
+            return turns.of_session(connection, control.find(connection, session_id).id)
+
+    def stats(self, *, since: datetime | None = None, by: str | None = None) -> Statistics:
+        """What ended and what it cost since some time (default: of 30 days): in all, and by `day`, `model` or `thread`.
+
+        A session counts when it ended last, a turn when it was recorded; a session's model is that of its last turn.
+        """
+        if since is not None and since.utcoffset() is None:
+            raise InvalidValue("since", "has no time zone")
+        chosen = None if by is None else _choice("by", By, by)
+        self._check_schema()
+        with self._database.connection() as connection:
+            return statistics.since(connection, since or datetime.now(UTC) - LOOK_BACK, chosen)
 
     def workers(self) -> Sequence[Worker]:
         """The newest hundred lives of workers, the latest first."""
@@ -336,6 +469,12 @@ class Client:
             with self._database.connection() as connection:
                 schema.check(connection)
             self._schema_is_known = True
+
+
+def _several(field: str, values: Sequence[T]) -> tuple[T, ...]:
+    if isinstance(values, str):
+        raise InvalidValue(field, "is one string: give a list")
+    return tuple(values)
 
 
 def _choice(field: str, kind: type[E], value: str) -> E:

@@ -12,7 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from gsd_tasks import __version__
-from gsd_tasks.cli import cluster, control, demo, doctor, exits, logs, reading, reap, submitting
+from gsd_tasks.cli import (
+    cluster,
+    control,
+    demo,
+    doctor,
+    exits,
+    logs,
+    reading,
+    reap,
+    result,
+    snapshots,
+    stats,
+    submitting,
+    talk,
+)
 from gsd_tasks.cli.argv import check_text, split_command
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.domain.sanitize import one_line
@@ -55,7 +69,7 @@ def _app() -> typer.Typer:
         help="Run Claude Code sessions and commands as jobs on your own machines.",
     )
     app.callback()(_root)
-    for module in (submitting, reading, logs, control, reap, cluster, doctor, demo):
+    for module in (submitting, reading, logs, result, control, talk, snapshots, stats, reap, cluster, doctor, demo):
         module.register(app)
     return app
 

@@ -59,6 +59,20 @@ def read_context(written: str) -> dict[str, Any]:
     return context
 
 
+def read_document(option: str, written: str | None) -> dict[str, Any] | None:
+    """A JSON object, as it is written or in the file of that name; None if the option was not given."""
+    if written is None:
+        return None
+    text = written if written.lstrip().startswith("{") else _read_document(option, written)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue(option, f"is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidValue(option, f"{written}: holds no JSON object")
+    return document
+
+
 def read_tools(written: Iterable[str]) -> tuple[str, ...]:
     """Comma-separated or repeated; rules in parentheses stay in one piece."""
     return tuple(tool.strip() for item in written for tool in _BETWEEN_TOOLS.split(item) if tool.strip())
@@ -81,12 +95,12 @@ def now() -> datetime:
     return datetime.now().astimezone()
 
 
-def absolute(working_dir: str) -> Path:
+def absolute(folder: str, option: str = "--working-dir") -> Path:
     """Seen from here. Links and `..` are left to the worker: they may lead elsewhere on its host."""
     try:
-        return Path(working_dir).absolute()
+        return Path(folder).absolute()
     except FileNotFoundError as error:
-        raise InvalidValue("--working-dir", "the current directory does not exist any more") from error
+        raise InvalidValue(option, "the current directory does not exist any more") from error
 
 
 def _read_standard_input() -> str:
@@ -101,6 +115,22 @@ def _read_file(path: str) -> bytes:
             return _read(file)
     except OSError as error:
         raise InvalidValue("--prompt-file", f"{path}: {error.strerror}") from error
+
+
+def _read_document(option: str, path: str) -> str:
+    from gsd_tasks.domain.checking import LARGEST_JSON_BYTES
+
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(LARGEST_JSON_BYTES + 1)
+    except OSError as error:
+        raise InvalidValue(option, f"{path}: {error.strerror}: give a JSON object or a file with one") from error
+    if len(data) > LARGEST_JSON_BYTES:
+        raise InvalidValue(option, f"{path}: is larger than {LARGEST_JSON_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue(option, f"{path}: is no valid text (UTF-8)") from error
 
 
 def _read(source: BinaryIO) -> bytes:

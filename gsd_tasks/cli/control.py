@@ -1,4 +1,4 @@
-"""`cancel`, `pause`, `resume`, `retry`, `rm` and `wait`."""
+"""`cancel`, `pause`, `retry`, `rm` and `wait`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("cancel")(cancel)
     app.command("pause")(pause)
-    app.command("resume")(resume)
     app.command("retry")(retry)
     app.command("rm")(remove)
     app.command("wait")(wait)
@@ -34,36 +33,25 @@ def cancel(id_: Id, *, json: Json = False) -> None:
     """End a session: at once if it waits, else as soon as its worker has ended it, with everything it started."""
     with connection.connect() as client:
         session = client.cancel(id_)
-    _say(session, f"{session.id} {session.status}" if session.status.is_final else f"{session.id} is told to end", json)
+    say(session, f"{session.id} {session.status}" if session.status.is_final else f"{session.id} is told to end", json)
 
 
 def pause(id_: Id, *, json: Json = False) -> None:
     """Set a session aside until it is resumed: at once if it waits, else as soon as its worker has ended its child.
 
-    A running command cannot be paused. A Claude session that is resumed begins its conversation anew, until transcripts
-    are kept.
+    A Claude session goes on then where it was. A running command cannot be paused.
     """
     with connection.connect() as client:
         session = client.pause(id_)
     is_idle = session.status is not Status.RUNNING
-    _say(session, f"{session.id} {session.status}" if is_idle else f"{session.id} is told to pause", json)
-
-
-def resume(id_: Id, *, json: Json = False) -> None:
-    """Queue a paused session again, or take back a pause that is not carried out yet.
-
-    A Claude session that ran before begins its conversation anew, until transcripts are kept.
-    """
-    with connection.connect() as client:
-        session = client.resume(id_)
-    _say(session, f"{session.id} {session.status}", json)
+    say(session, f"{session.id} {session.status}" if is_idle else f"{session.id} is told to pause", json)
 
 
 def retry(id_: Id, *, json: Json = False) -> None:
     """Queue a session once more that failed or was cancelled: it runs at once, and has all of its tries again."""
     with connection.connect() as client:
         session = client.retry(id_)
-    _say(session, f"{session.id} {session.status}", json)
+    say(session, f"{session.id} {session.status}", json)
 
 
 def remove(id_: Id) -> None:
@@ -100,7 +88,8 @@ def wait(
     return exits.of_session(session)
 
 
-def _say(session: Session, words: str, as_json: bool) -> None:
+def say(session: Session, words: str, as_json: bool) -> None:
+    """One line about it, or the session as JSON."""
     if as_json:
         print_json(session)
     else:

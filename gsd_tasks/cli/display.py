@@ -11,17 +11,21 @@ from gsd_tasks.domain.units import print_time
 
 # One event of Claude's may be this long; more is not held in memory to be shown in a few words.
 _LONGEST_EVENT: Final = 16 * 1024 * 1024
+_SHOWN_OF_REST: Final = 80
 
 
 class Display:
-    """Shows rows in the order of their `seq`, on `screen`; with `timestamps`, each line begins with its time."""
+    """Shows rows in the order of their `seq`, on `screen`; with `timestamps`, each line begins with its time.
 
-    def __init__(self, screen: Screen, kind: Kind, *, timestamps: bool = False) -> None:
+    The first one is that after `after_seq`: what begins there may be the rest of an event.
+    """
+
+    def __init__(self, screen: Screen, kind: Kind, *, timestamps: bool = False, after_seq: int = 0) -> None:
         self._screen = screen
         self._kind = kind
         self._timestamps = timestamps
         self._mid_line: set[Stream] = set()
-        self._event = _Event()
+        self._event = _Event(is_rest=after_seq > 0)
 
     def show(self, row: OutputRow) -> None:
         """Show `row`, or keep it until the event that it is a piece of is complete."""
@@ -47,7 +51,8 @@ class Display:
 class _Event:
     """Puts the pieces of one line of stream-json together again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_rest: bool) -> None:
+        self._is_rest = is_rest
         self._pieces: list[str] = []
         self._size = 0
         self._attempt = 0
@@ -55,23 +60,24 @@ class _Event:
     def add(self, row: OutputRow) -> Iterator[str]:
         if row.attempt != self._attempt:
             yield from self.flush()
+            self._is_rest = self._is_rest and not self._attempt
             self._attempt = row.attempt
+        text = row.as_text()
         if self._size <= _LONGEST_EVENT:
-            self._pieces.append(row.as_text())
-        self._size += len(self._pieces[-1])
+            self._pieces.append(text)
+        self._size += len(text)
         if row.eol:
             yield from self.flush()
+            self._is_rest = False
 
     def flush(self) -> Iterator[str]:
         line, size = "".join(self._pieces), self._size
         self._pieces, self._size = [], 0
-        if size > _LONGEST_EVENT:
-            yield f"[an event of more than {size} characters: `gsd-tasks logs --raw` has it]"
+        if self._is_rest and line and not line.lstrip().startswith("{"):
+            yield f"… {line}" if size <= _SHOWN_OF_REST else f"… [the rest of an event: {size} characters]"
+        elif size > _LONGEST_EVENT:
+            yield f"[an event of {size} characters: `gsd-tasks logs --raw` has it]"
         elif line:
-            yield from _in_words(line)
+            from gsd_tasks.domain.claude_rendering import render_line
 
-
-def _in_words(line: str) -> list[str]:
-    from gsd_tasks.domain.claude_rendering import render
-
-    return render(line) if line.lstrip().startswith("{") else [line.removesuffix("\r")]
+            yield from render_line(line)

@@ -2,7 +2,7 @@
 
     code    a command                             a Claude session       gsd-tasks itself
     0       exited with 0                         completed              did what was asked
-    1       (the child's own)                     failed                 `doctor` found a problem
+    1       (the child's own)                     failed                 `doctor`, `verify`: problems; `result`: none
     2       (the child's own)                     -                      the request is wrong: nothing was written
     n       the child's own code                  -                      -
     124     --timeout, --idle-timeout or          -                      `wait --timeout` ran out
@@ -38,7 +38,22 @@ CANCELLED: Final = 130
 PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 
 _LIMITS: Final = frozenset({Reason.TIMEOUT, Reason.IDLE_TIMEOUT, Reason.OUTPUT_LIMIT})
-_CLAUDES_OWN: Final = _LIMITS | {Reason.EXIT_CODE, Reason.SIGNALLED, Reason.CLAUDE_ERROR, Reason.NO_RESULT}
+_CLAUDES_OWN: Final = _LIMITS | {
+    Reason.EXIT_CODE,
+    Reason.SIGNALLED,
+    Reason.CLAUDE_ERROR,
+    Reason.NO_RESULT,
+    Reason.PERMISSION_DENIED,
+    Reason.MAX_TURNS,
+    Reason.MAX_BUDGET,
+    Reason.INTERRUPTED,
+    Reason.RATE_LIMITED,
+    Reason.OVERLOADED,
+    Reason.UNREACHABLE,
+    Reason.API_FAILED,
+    Reason.UNAUTHENTICATED,
+    Reason.REFUSED,
+}
 
 
 def of_error(error: Exception) -> int:

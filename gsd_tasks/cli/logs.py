@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gsd_tasks.cli import asked, connection
+from gsd_tasks.cli.display import Display
 from gsd_tasks.cli.reading import Id
+from gsd_tasks.cli.screen import Screen
 from gsd_tasks.domain.errors import UsageError
 from gsd_tasks.domain.session import OutputRow, Session, Stream
 from gsd_tasks.domain.units import parse_past
@@ -64,7 +66,8 @@ def logs(
         elif json:
             _write_json(rows, flush=follow)
         else:
-            _write_text(rows, session, timestamps=timestamps)
+            display = Display(Screen(sys.stdout, sys.stdout), session.kind, timestamps=timestamps, after_seq=start)
+            _write_text(rows, display)
 
 
 def _before_tail(client: Client, session: Session, tail: int | None, stream: Stream | None) -> int:
@@ -109,11 +112,7 @@ def _write_json(rows: Iterable[OutputRow], *, flush: bool) -> None:
             sys.stdout.flush()
 
 
-def _write_text(rows: Iterable[OutputRow], session: Session, *, timestamps: bool) -> None:
-    from gsd_tasks.cli.display import Display
-    from gsd_tasks.cli.screen import Screen
-
-    display = Display(Screen(sys.stdout, sys.stdout), session.kind, timestamps=timestamps)
+def _write_text(rows: Iterable[OutputRow], display: Display) -> None:
     for row in rows:
         display.show(row)
     display.finish()

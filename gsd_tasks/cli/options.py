@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from gsd_tasks.domain.policy import PATIENT_TRIES
 from gsd_tasks.domain.session import (
     DEFAULT_MAX_RECOVERIES,
     DEFAULT_MAX_TRIES,
@@ -16,7 +17,9 @@ from gsd_tasks.domain.session import (
     MOST_RECOVERIES,
     MOST_TRIES,
     ClaudeOptions,
+    Effort,
     Limits,
+    OnDenied,
     OnLost,
     PermissionMode,
 )
@@ -45,6 +48,15 @@ WorkingDir = Annotated[
 Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME=VALUE", help="A variable for it; may be repeated.", show_default="none"),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME",
+        help="A secret of its worker's, handed over as a variable and hidden in the output; may be repeated.",
+        show_default="none",
+    ),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="A name for people.", show_default="none")]
 Thread = Annotated[str | None, typer.Option("--thread", help="A label that belongs together.", show_default="none")]
@@ -128,7 +140,10 @@ MaxTries = Annotated[
         "--max-tries",
         min=1,
         max=MOST_TRIES,
-        help="Start it again after a rest until it has failed so often.",
+        help=(
+            "Start it again after a rest until it has failed so often. What the API was overloaded for, limited or did "
+            f"not answer is started again until it has failed {PATIENT_TRIES} times, whatever stands here."
+        ),
         show_default=str(DEFAULT_MAX_TRIES),
         rich_help_panel=_AGAIN,
     ),
@@ -173,6 +188,99 @@ PermissionModeOption = Annotated[
         "--permission-mode",
         help="What it may do unasked.",
         show_default=_CLAUDE.permission_mode.value,
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+OnDeniedOption = Annotated[
+    OnDenied | None,
+    typer.Option(
+        "--on-denied",
+        help="If it was not allowed to use some tool: it has failed, or that is ignored.",
+        show_default=_CLAUDE.on_denied.value,
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+DisallowedTools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--disallowed-tools",
+        metavar="TOOLS",
+        help="Tools that it is not given, such as 'WebFetch,Bash(rm:*)'; may be repeated.",
+        show_default="none",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+AddDirs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--add-dir",
+        metavar="DIR",
+        help="A further directory that it may work in; may be repeated.",
+        show_default="none",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+McpConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--mcp-config",
+        metavar="JSON | FILE",
+        help="MCP servers, as in a .mcp.json.",
+        show_default="none",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+AppendSystemPrompt = Annotated[
+    str | None,
+    typer.Option(
+        "--append-system-prompt",
+        metavar="TEXT",
+        help="What to add to the system prompt.",
+        show_default="nothing",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+Agents = Annotated[
+    str | None,
+    typer.Option(
+        "--agents",
+        metavar="JSON | FILE",
+        help="Agents that it may call, as the claude CLI takes them.",
+        show_default="the CLI's own",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+FallbackModel = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback-model",
+        metavar="MODELS",
+        help="What to use while the model is overloaded.",
+        show_default="none",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+EffortOption = Annotated[
+    Effort | None,
+    typer.Option("--effort", help="How much it thinks.", show_default="the CLI's own", rich_help_panel=_CLAUDE_ONLY),
+]
+MaxBudget = Annotated[
+    float | None,
+    typer.Option(
+        "--max-budget-usd",
+        metavar="DOLLARS",
+        help="End an attempt once it has cost so much; the last call may go beyond.",
+        show_default="none",
+        rich_help_panel=_CLAUDE_ONLY,
+    ),
+]
+JsonSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--json-schema",
+        metavar="JSON | FILE",
+        help="What its answer must look like. Other users of the worker's host can read it.",
+        show_default="none",
         rich_help_panel=_CLAUDE_ONLY,
     ),
 ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from gsd_tasks.cli import connection
 from gsd_tasks.cli.shapes import print_json
-from gsd_tasks.domain.sanitize import one_line
+from gsd_tasks.domain.claude_words import describe_input, shorten
+from gsd_tasks.domain.sanitize import one_line, visible_json
 from gsd_tasks.domain.session import HistoryEntry, Session, Worker
 from gsd_tasks.domain.state import Status
 from gsd_tasks.domain.units import print_age, print_duration, print_size, print_time, print_took
@@ -67,7 +69,7 @@ def show(id_: Id, *, json: Json = False) -> None:
     else:
         from gsd_tasks.cli.tables import print_fields
 
-        print_fields([*_what(session), *_where(session), *_how_far(session), *_bounds(session)])
+        print_fields([*_what(session), *_answer(session), *_where(session), *_how_far(session), *_bounds(session)])
 
 
 def history(id_: Id, *, json: Json = False) -> None:
@@ -129,8 +131,37 @@ def _what(session: Session) -> list[tuple[str, str | None]]:
         ("name", session.name),
         ("prompt", session.prompt),
         ("command", shlex.join(session.command) if session.command else None),
-        ("result", str(session.result.get("text") or "") if session.result else None),
     ]
+
+
+def _answer(session: Session) -> list[tuple[str, str | None]]:
+    """What Claude answered, and what it took. What an older version did not keep is left out."""
+    result = session.result
+    if result is None:
+        return []
+    structured, took = result.get("structured_output"), result.get("duration_s")
+    models = result.get("models") or {}
+    return [
+        ("model", ", ".join(dict.fromkeys(filter(None, (result.get("model"), *models))))),
+        ("turns", f"{result.get('turns')}" + (f" in {print_took(took)}" if took is not None else "")),
+        ("tokens", _tokens(list(models.values()) or [*filter(None, [result.get("tokens")])])),
+        ("cost", f"${result.get('cost_usd') or 0:.4f}"),
+        ("not allowed", "\n".join(_denial(denial) for denial in result.get("denials") or ())),
+        ("structured", visible_json(structured) if structured is not None else None),
+        ("result", str(result.get("text") or "")),
+    ]
+
+
+def _tokens(used: list[Mapping[str, int]]) -> str | None:
+    read, written, cache_read, cache_write = (
+        sum(use.get(name, 0) for use in used) for name in ("input", "output", "cache_read", "cache_write")
+    )
+    words = f"{read:,} in, {written:,} out; cache: {cache_read:,} read, {cache_write:,} written"
+    return words if used else None
+
+
+def _denial(denial: Mapping[str, Any]) -> str:
+    return f"{denial['tool']} {shorten(describe_input(denial['input']))}".rstrip()
 
 
 def _where(session: Session) -> list[tuple[str, str | None]]:

@@ -10,7 +10,22 @@ from gsd_tasks.cli import asked, connection, exits, options
 from gsd_tasks.domain.errors import UsageError
 from gsd_tasks.domain.units import parse_duration, parse_future, parse_size
 
-_CLAUDE_ONLY: Final = ("model", "max_turns", "allowed_tools", "permission_mode")
+_CLAUDE_ONLY: Final = (
+    "model",
+    "max_turns",
+    "allowed_tools",
+    "permission_mode",
+    "on_denied",
+    "disallowed_tools",
+    "add_dirs",
+    "mcp_config",
+    "append_system_prompt",
+    "agents",
+    "fallback_model",
+    "effort",
+    "max_budget_usd",
+    "json_schema",
+)
 _RUN_HELP: Final = """Run a Claude session, or a command after --, and follow it to its end.
 
     It exits with the command's own code (128+n for signal n), or with 0 or 1 for Claude; with 124 if a limit ended the
@@ -35,6 +50,7 @@ def submit(
     detach: options.Detach = False,
     working_dir: options.WorkingDir = ".",
     env: options.Env = None,
+    secrets: options.Secrets = None,
     name: options.Name = None,
     thread: options.Thread = None,
     parent: options.Parent = None,
@@ -54,6 +70,16 @@ def submit(
     max_turns: options.MaxTurns = None,
     allowed_tools: options.AllowedTools = None,
     permission_mode: options.PermissionModeOption = None,
+    on_denied: options.OnDeniedOption = None,
+    disallowed_tools: options.DisallowedTools = None,
+    add_dirs: options.AddDirs = None,
+    mcp_config: options.McpConfig = None,
+    append_system_prompt: options.AppendSystemPrompt = None,
+    agents: options.Agents = None,
+    fallback_model: options.FallbackModel = None,
+    effort: options.EffortOption = None,
+    max_budget_usd: options.MaxBudget = None,
+    json_schema: options.JsonSchema = None,
 ) -> int:
     """Queue what was asked for and, unless told otherwise, follow it."""
     now = asked.now()
@@ -62,6 +88,7 @@ def submit(
         "command": context.obj,
         "working_dir": asked.absolute(working_dir),
         "env": asked.read_variables(env or ()),
+        "secrets": secrets or None,
         "name": name,
         "thread": thread,
         "parent": parent,
@@ -78,6 +105,16 @@ def submit(
         "max_turns": max_turns,
         "allowed_tools": asked.read_tools(allowed_tools) if allowed_tools else None,
         "permission_mode": permission_mode,
+        "on_denied": on_denied,
+        "disallowed_tools": asked.read_tools(disallowed_tools) if disallowed_tools else None,
+        "add_dirs": [asked.absolute(path, "--add-dir") for path in add_dirs] if add_dirs else None,
+        "mcp_config": asked.read_document("--mcp-config", mcp_config),
+        "append_system_prompt": append_system_prompt,
+        "agents": asked.read_document("--agents", agents),
+        "fallback_model": fallback_model,
+        "effort": effort,
+        "max_budget_usd": max_budget_usd,
+        "json_schema": asked.read_document("--json-schema", json_schema),
         "on_lost": on_lost,
         "max_tries": max_tries,
         "max_recoveries": max_recoveries,
@@ -92,9 +129,8 @@ def submit(
 def _refuse_what_is_claudes(given: dict[str, Any]) -> None:
     for field in _CLAUDE_ONLY if "command" in given else ():
         if field in given:
-            raise UsageError(
-                f"--{field.replace('_', '-')} is for a Claude session, and this is a command: leave it out"
-            )
+            flag = field.removesuffix("s") if field == "add_dirs" else field
+            raise UsageError(f"--{flag.replace('_', '-')} is for a Claude session, and this is a command: leave it out")
 
 
 def _enqueue(request: dict[str, Any]) -> int:

@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from gsd_tasks.domain.claude_events import Conversation
 from gsd_tasks.domain.errors import DatabaseUnavailable, Fenced
+from gsd_tasks.domain.masking import Masker
 from gsd_tasks.domain.policy import Ending, Verdict
 from gsd_tasks.domain.session import Kind, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason
+from gsd_tasks.process.claude import make_private_dir, private_dir
 from gsd_tasks.process.contain import kill_shim
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.link import News, ShimLink, ShimUnreachable
@@ -25,9 +26,12 @@ from gsd_tasks.service import settle as settling
 from gsd_tasks.service.adopt import adopt
 from gsd_tasks.service.bell import HISTORY, session_channel
 from gsd_tasks.service.claiming import claim
+from gsd_tasks.service.conversation import Beginning, begin
+from gsd_tasks.service.dialogue import Dialogue, Monologue
 from gsd_tasks.service.launching import prepare
 from gsd_tasks.service.lease import Lease
 from gsd_tasks.service.node import AWAY_S, LAST_WORDS_S
+from gsd_tasks.service.secrecy import hand_over, masked, recall
 from gsd_tasks.service.spools import SHIM_ENDS_S, end_child
 from gsd_tasks.service.stream import Streamer
 from gsd_tasks.store import Claim, leases, outputs
@@ -36,14 +40,13 @@ from gsd_tasks.store.leases import Progress
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from gsd_tasks.domain.cutting import Piece
     from gsd_tasks.domain.session import OutputRow
     from gsd_tasks.service.node import Node
 
-#: A slot looks after its lease at least this often.
-TURN_S: Final = 1.0
 #: The share of a lease that the keeper, who has other leases to look after, waits for a shim's answer.
 SHIM_PATIENCE: Final = 0.07
 #: Of what an adopted conversation has said, read at once.
@@ -112,7 +115,9 @@ class Attempt:
         self._spool = node.spools.of(self._session.id, self._claim.attempt)
         self._folder = self._spool.folder
         self._owner = owner
-        self._conversation = Conversation()
+        self._masker = Masker()
+        self._dialogue: Dialogue | Monologue = Monologue()
+        self._seq = self._session.seq
         self._launched: Launched | None = None
         self._may_have_run = adopted is not None and adopted.may_have_run
         self._is_left = False
@@ -162,12 +167,7 @@ class Attempt:
         # A database that was restored from a backup counts its attempts once more.
         end_child(self._spool)
         self._owner.clear()
-        spec = prepare(
-            self._claim,
-            self._node.settings,
-            containment=self._node.containment,
-            deadline_boot_s=self._lease.deadline_boot_s,
-        )
+        spec = self._prepare()
         if isinstance(spec, Ending):
             return spec
         launched = self._launch(spec)
@@ -179,13 +179,59 @@ class Attempt:
         self._launched = launched
         return self._stream(Progress(self._session.seq))
 
+    def _prepare(self) -> LaunchSpec | Ending:
+        given = hand_over(self._session, self._node.settings)
+        if isinstance(given, Ending):
+            return given
+        self._masker = given.masker
+        try:
+            beginning = self._begin() if self._session.kind is Kind.CLAUDE else None
+        except OSError as error:
+            return Ending(reason=Reason.START_FAILED, detail=str(error))
+        return prepare(
+            self._claim,
+            self._node.settings,
+            beginning,
+            given,
+            containment=self._node.containment,
+            deadline_boot_s=self._lease.deadline_boot_s,
+        )
+
+    def _begin(self) -> Beginning:
+        """Where the conversation stands; from here on there is a dialogue."""
+        folder = make_private_dir(self._node.settings.private_dir, self._session.id, self._claim.attempt)
+        while True:
+            self._lease.turned()
+            try:
+                kept = self._node.settings.snapshots_kept
+                beginning = begin(self._node.database, self._claim, folder, self._lease.turned, kept=kept)
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+            else:
+                self._dialogue = self._converse(beginning.record_bytes, beginning.messages)
+                return beginning
+
+    def _converse(self, record_bytes: int, told: int | None) -> Dialogue:
+        mask = self._masker.mask_line
+        return Dialogue(self._node, self._lease, self._private_dir, mask, record_bytes=record_bytes, told=told)
+
+    @property
+    def _private_dir(self) -> Path:
+        return private_dir(self._node.settings.private_dir, self._session.id, self._claim.attempt)
+
     def _go_on(self, adopted: Adopted) -> Ending:
         """Another worker launched it: stream on from what is committed, and know what it has said so far."""
         self._log.info("adopted", rows=adopted.progress.last_seq)
         if not adopted.may_have_run:
             return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was gone before it began", handed_back=True)
+        masker = recall(self._session, self._node.settings, self._private_dir)
+        if isinstance(masker, Ending):
+            return masker
+        self._masker = masker
         if self._session.kind is Kind.CLAUDE:
+            self._dialogue = self._converse(adopted.transcript_bytes, None)
             self._recall(adopted.first_seq)
+        self._seq = adopted.progress.last_seq
         return self._stream(adopted.progress)
 
     def _recall(self, first_seq: int) -> None:
@@ -200,7 +246,7 @@ class Attempt:
             if not rows:
                 return
             for row in rows:
-                self._conversation.feed(row.body, eol=row.eol)
+                self._dialogue.hear(row.seq, row.body, eol=row.eol)
             seq = rows[-1].seq
 
     def _read_stdout(self, *, after_seq: int) -> list[OutputRow]:
@@ -211,6 +257,7 @@ class Attempt:
 
     def settle(self, ending: Ending) -> Verdict:
         """Write the outcome, however long the database is away: a new holder makes us give up, or a worker's end."""
+        ending = masked(ending, self._masker)
         while True:
             self._lease.turned()
             try:
@@ -221,6 +268,7 @@ class Attempt:
                     self._lease.wanted,
                     on_lost=self._on_lost,
                     backoff=self._node.settings.backoff,
+                    told=self._dialogue.told_at_start,
                 )
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
@@ -253,16 +301,18 @@ class Attempt:
 
     def _stream(self, begin: Progress) -> Ending:
         link = ShimLink(self._folder, patience_s=self._node.settings.lease_s * SHIM_PATIENCE)
-        streamer = Streamer(self._node.database, self._claim, self._folder, self._hear, begin)
+        streamer = Streamer(self._node.database, self._claim, self._folder, self._hear, begin, self._masker)
         try:
             with News(self._folder) as news:
                 self._lease.attach(link, news.wake)
                 return self._follow(streamer, news, link)
         except SpoolCorrupt as error:
-            return Ending(reason=Reason.SPOOL_FAILED, detail=str(error))
+            end_child(self._spool)
+            return self._conclude(Ending(reason=Reason.SPOOL_FAILED, detail=str(error)))
         finally:
             self._lease.detach()
             streamer.close()
+            self._dialogue.close()
 
     def _follow(self, streamer: Streamer, news: News, link: ShimLink) -> Ending:
         """Commit what the child writes until it is gone and everything is committed."""
@@ -271,15 +321,17 @@ class Attempt:
             self._lease.turned()
             self._check_hold()
             self._pass_on_wishes(link)
+            self._tend(link)
             if record is None and news.shim_gone and (record := read_exit(self._folder)) is None:
                 return self._without_record(streamer)
             more = self._pump(streamer, at_end=record is not None)
             if more:
                 continue
             if record is None:
-                news.wait(streamer.wait_s(TURN_S))
+                news.wait(streamer.wait_s(self._dialogue.wait_s))
             elif streamer.has_all(record):
-                return settling.ending_of(self._session, record, self._conversation, handed_back=self._handed_back)
+                conversation, handed_back = self._dialogue.conversation, self._handed_back
+                return self._conclude(settling.ending_of(self._session, record, conversation, handed_back=handed_back))
             else:
                 raise SpoolCorrupt(self._folder, f"ends at {streamer.committed}, and the child wrote more: {record}")
 
@@ -288,7 +340,8 @@ class Attempt:
         end_child(self._spool)
         while self._pump(streamer, at_end=True):
             self._lease.turned()
-        return Ending(reason=Reason.CHILD_LOST, detail="the process that watched the child was killed")
+        lost = Ending(reason=Reason.CHILD_LOST, detail="the process that watched the child was killed")
+        return self._conclude(lost)
 
     def _pump(self, streamer: Streamer, *, at_end: bool) -> bool:
         before = streamer.committed
@@ -302,8 +355,26 @@ class Attempt:
                 self._node.bell.ring(session_channel(self._session.id))
 
     def _hear(self, stream: Stream, piece: Piece) -> None:
-        if self._session.kind is Kind.CLAUDE and stream is Stream.STDOUT:
-            self._conversation.feed(piece.body, eol=piece.eol)
+        self._seq += 1
+        if stream is Stream.STDOUT:
+            self._dialogue.hear(self._seq, piece.body, eol=piece.eol)
+
+    def _tend(self, link: ShimLink) -> None:
+        try:
+            self._dialogue.tend(link)
+        except DatabaseUnavailable as error:
+            self._log.debug("the conversation waits for the database", why=str(error))
+
+    def _conclude(self, ending: Ending) -> Ending:
+        """The conversation is written down to its last word: the next attempt goes on from there."""
+        while True:
+            self._lease.turned()
+            self._check_hold()
+            try:
+                if not self._dialogue.finish():
+                    return self._dialogue.outcome(ending)
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
 
     def _check_hold(self) -> None:
         """Whether this is still ours, and ours to go on with."""

@@ -1,5 +1,7 @@
 """What people do to a session from outside: find it, cancel, pause, resume, retry and delete it, note something on it.
 
+What they say to its conversation stands in `service.talk`.
+
 Of a running session cancel and pause are wishes: its holder carries them out, and the wish that stands then counts. A
 cancel is never taken back, nor replaced by a pause.
 """
@@ -30,7 +32,7 @@ _STANDS: Final = {
     Status.RUNNING: ("is running", "wait for its end, or cancel it first"),
     Status.WAITING_CHECKPOINT: ("waits for an answer", "answer it, or cancel it"),
     Status.PAUSED: ("is paused", "resume it"),
-    Status.COMPLETED: ("has completed", "enqueue it again"),
+    Status.COMPLETED: ("has completed", "a Claude session is resumed with a further prompt, a command enqueued again"),
     Status.FAILED: ("has failed", "retry it"),
     Status.CANCELLED: ("was cancelled", "retry it"),
 }
@@ -112,7 +114,7 @@ def resume(database: Database, publish: Publish, wanted: str | UUID) -> Session:
     if is_queued_again:
         announce(publish, session)
     elif session.status not in {Status.QUEUED, Status.RUNNING}:
-        raise _refusal(session)
+        raise refusal(session)
     return session
 
 
@@ -128,7 +130,7 @@ def retry(database: Database, publish: Publish, wanted: str | UUID) -> Session:
             is_queued_again = transitions.retry(connection, session.id)
             session = find(connection, session.id)
     if not is_queued_again:
-        raise _refusal(session)
+        raise refusal(session)
     announce(publish, session)
     return session
 
@@ -160,7 +162,7 @@ def _ask_to_pause(connection: Connection, session: Session) -> bool:
     if session.status is Status.QUEUED:
         return transitions.pause_idle(connection, session.id)
     if session.status is not Status.RUNNING:
-        raise _refusal(session, "there is nothing to pause")
+        raise refusal(session, "there is nothing to pause")
     if session.wanted is Wanted.CANCEL:
         raise NotAllowed(str(session.id), "is being cancelled: it cannot be paused any more")
     if session.kind is Kind.COMMAND:
@@ -169,6 +171,7 @@ def _ask_to_pause(connection: Connection, session: Session) -> bool:
     return sessions.want(connection, session.id, Wanted.PAUSE)
 
 
-def _refusal(session: Session, instead: str | None = None) -> NotAllowed:
+def refusal(session: Session, instead: str | None = None) -> NotAllowed:
+    """How the session stands, and what to do instead."""
     stands, usual = _STANDS[session.status]
     return NotAllowed(str(session.id), f"{stands}: {instead or usual}")

@@ -23,6 +23,8 @@ def examine(settings: Settings, *, database_url: str | None, redis_url: str | No
         host_checks.state_folder(settings.state_dir.absolute()),
         *(_examine_processes(settings) if sys.platform == "linux" else ()),
         host_checks.claude(settings),
+        host_checks.credentials(settings),
+        *([host_checks.secrets(settings.secrets_dir)] if settings.secrets_dir else []),
         host_checks.workspace_roots(settings.workspace_roots),
         *server_checks.postgres(database_url),
         server_checks.broker(redis_url),

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from gsd_tasks.domain.credentials import ADVICE
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.process.cgroup import processes_allowed
 from gsd_tasks.process.claude import find_claude
 from gsd_tasks.process.contain import Containment, HostContainment, ProcessLimit
+from gsd_tasks.process.secrets import read_by_others
 from gsd_tasks.process.survival import Survival
 from gsd_tasks.service.findings import Finding, State
+from gsd_tasks.service.secrecy import names_of_credentials
 
 if TYPE_CHECKING:
     from gsd_tasks.settings import Settings
@@ -100,6 +103,27 @@ def claude(settings: Settings) -> Finding:
     except ConfigurationError as error:
         state = State.NOTE if settings.claude_bin is None else State.PROBLEM
         return Finding("claude", state, "not found", f"Claude sessions would fail: {error}")
+
+
+def credentials(settings: Settings) -> Finding:
+    """Commands need none. Names alone: no value is shown."""
+    names = names_of_credentials(settings)
+    if names:
+        return Finding("credentials", State.OK, ", ".join(names))
+    return Finding("credentials", State.NOTE, "none for Claude", f"Claude sessions would fail: {ADVICE}")
+
+
+def secrets(folder: Path) -> Finding:
+    """Whether what is to be secret is."""
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        return Finding("secrets", State.PROBLEM, str(folder), f"GSD_SECRETS_DIR: {error.strerror}")
+    found = f"{folder}: {len(names)} files"
+    if open_ones := [name for name in names if read_by_others(folder, name)]:
+        advice = f"other users of this host can read {', '.join(open_ones)}: chmod 600, or keep them from the folder"
+        return Finding("secrets", State.NOTE, found, advice)
+    return Finding("secrets", State.OK, found)
 
 
 def workspace_roots(roots: tuple[str, ...]) -> Finding:

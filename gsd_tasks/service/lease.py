@@ -43,6 +43,7 @@ class Lease:
         self._lease_s = lease_s
         self.deadline_boot_s = deadline_boot_s
         self.wanted: Wanted | None = None
+        self.messages = claim.session.messages
         self.is_lost = False
         self._turned_at = time.monotonic()
         self._lock = threading.Lock()
@@ -76,10 +77,10 @@ class Lease:
         with self._lock:
             self._link = self._wake = None
 
-    def renewed(self, deadline_boot_s: float, wanted: Wanted | None) -> None:
-        """Postgres has granted another term."""
-        news = wanted is not self.wanted
-        self.wanted = wanted
+    def renewed(self, deadline_boot_s: float, wanted: Wanted | None, messages: int = 0) -> None:
+        """Postgres has granted another term. `messages` is the number of the last one that people have sent."""
+        news = wanted is not self.wanted or messages != self.messages
+        self.wanted, self.messages = wanted, messages
         with self._lock:
             self.deadline_boot_s = deadline_boot_s
             self._pass_on()
@@ -171,4 +172,4 @@ class Keeper:
             # A settlement of our own ends the lease as well; the slot knows.
             lease.lose()
         else:
-            lease.renewed(sent_at_boot_s + self._lease_s, renewed.wanted)
+            lease.renewed(sent_at_boot_s + self._lease_s, renewed.wanted, renewed.messages)

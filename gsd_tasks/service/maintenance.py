@@ -19,6 +19,7 @@ from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.reap import Reaper
 from gsd_tasks.service.recovery_hook import Command, Teller, log_recovery, parse_hook
 from gsd_tasks.service.republish import Swept, republish
+from gsd_tasks.service.snapshots import Pruner
 from gsd_tasks.store import Database
 from gsd_tasks.telemetry import get_log
 
@@ -61,6 +62,7 @@ class Maintenance:
         self._publish = publish
         self._database = Database(database_url, connections=3, name=NAME, lock_timeout_s=LOCK_TIMEOUT_S)
         self._reaper = Reaper(lease_s=settings.lease_s, clock=clock)
+        self._pruner = Pruner(kept_s=settings.snapshots_kept_s, clock=clock)
         self._command = _command(settings)
         self._teller = Teller(
             self._database, self._command or log_recovery, bound_s=settings.on_recovery_timeout_s, clock=clock
@@ -118,6 +120,7 @@ class Maintenance:
                 ring_once(self._redis_url, *_bells(recovered))
         if swept.published or swept.expired:
             self._log.info("swept", published=swept.published, expired=len(swept.expired))
+        self._or_say(lambda: self._pruner.turn(self._database))
         return swept
 
     def _republish(self) -> Swept:

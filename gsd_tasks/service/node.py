@@ -25,6 +25,7 @@ from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
 from gsd_tasks.service.inherited import Inherited
 from gsd_tasks.service.lease import Keeper
 from gsd_tasks.service.loop import Loop
+from gsd_tasks.service.secrecy import has_credentials
 from gsd_tasks.service.spools import Spools
 from gsd_tasks.settings import Drain
 from gsd_tasks.store import Database, adoption, nodes, schema
@@ -149,7 +150,8 @@ class Node:
     def _say_alive(self, status: WorkerStatus | None = None) -> None:
         present = WorkerStatus.STOPPING if self.stopping.is_set() else WorkerStatus.ALIVE
         with self.database.connection() as connection:
-            nodes.seen(connection, self.id, status or present)
+            # A credential that was put into the folder meanwhile counts from now on.
+            nodes.seen(connection, self.id, status or present, has_credentials=has_credentials(self.settings))
 
     def _listen(self) -> None:
         # Bells for other workers' sessions are heard too: a look costs one renewal of at most three leases.
@@ -174,6 +176,7 @@ class Node:
             queues=self.settings.queues,
             slots=slots,
             containment=str(self.containment),
+            has_credentials=has_credentials(self.settings),
             busy={},
             started_at=now,
             seen_at=now,

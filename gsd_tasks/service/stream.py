@@ -1,4 +1,4 @@
-"""From the spool into Postgres: read, cut into rows, commit in guarded batches.
+"""From the spool into Postgres: read, hide secrets, cut into rows, commit in guarded batches.
 
 A batch is committed at once when the last one is 20 ms old, or when it is large; so a single line is not kept
 waiting, and a torrent costs 50 commits a second. Nothing is trimmed from the spool that is not committed.
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gsd_tasks.domain.cutting import Cutter, Piece
 from gsd_tasks.domain.errors import Fenced
+from gsd_tasks.domain.masking import CONTEXT_BYTES
 from gsd_tasks.domain.session import Stream
 from gsd_tasks.process.spool.reader import Record, SpoolReader
+from gsd_tasks.service.veil import Veil, reread_from
 from gsd_tasks.store import leases, outputs
 from gsd_tasks.store.leases import Progress
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from gsd_tasks.domain.masking import Masker
     from gsd_tasks.process.spool.exits import ExitRecord
     from gsd_tasks.store import Claim, Database
 
@@ -45,16 +48,25 @@ class Ready(NamedTuple):
 class Streamer:
     """Carries one attempt's output from its spool into Postgres, from wherever Postgres stands.
 
-    `on_piece` sees each piece once, in order, before it is committed.
+    `on_piece` sees each piece once, in order, before it is committed, with what `masker` hides.
     """
 
     def __init__(
-        self, database: Database, claim: Claim, folder: Path, on_piece: Callable[[Stream, Piece], None], begin: Progress
+        self,
+        database: Database,
+        claim: Claim,
+        folder: Path,
+        on_piece: Callable[[Stream, Piece], None],
+        begin: Progress,
+        masker: Masker | None = None,
     ) -> None:
         self._database = database
         self._claim = claim
         self._on_piece = on_piece
-        self._reader = SpoolReader(folder, begin.stdout_bytes, begin.stderr_bytes)
+        committed = {Stream.STDOUT: begin.stdout_bytes, Stream.STDERR: begin.stderr_bytes}
+        start = reread_from(folder, committed, masker.context_bytes) if masker else committed
+        self._reader = SpoolReader(folder, start[Stream.STDOUT], start[Stream.STDERR])
+        self._veils = {stream: Veil(masker, committed[stream] - start[stream]) for stream in Stream} if masker else {}
         self._cutters = {Stream.STDOUT: Cutter(), Stream.STDERR: Cutter()}
         self._read: deque[Record] = deque()
         self._ready: deque[Ready] = deque()
@@ -114,12 +126,23 @@ class Streamer:
                     self._take(stream, cutter.overdue(time.time_ns()))
                 return False
             record = self._read.popleft()
-            self._take(record.stream, self._cutters[record.stream].feed(record.payload, record.written_at_ns))
+            veil = self._veils.get(record.stream)
+            if veil is None:
+                self._cut(record.stream, record.payload, record.written_at_ns)
+                continue
+            for payload, at_ns in veil.feed(record.payload, record.written_at_ns):
+                self._cut(record.stream, payload, at_ns)
         return True
 
     def _close_lines(self) -> None:
+        for stream, veil in self._veils.items():
+            for payload, at_ns in veil.close():
+                self._cut(stream, payload, at_ns)
         for stream, cutter in self._cutters.items():
             self._take(stream, cutter.close())
+
+    def _cut(self, stream: Stream, payload: bytes, at_ns: int) -> None:
+        self._take(stream, self._cutters[stream].feed(payload, at_ns))
 
     def _take(self, stream: Stream, pieces: list[Piece]) -> None:
         for piece in pieces:
@@ -182,7 +205,8 @@ class Streamer:
         self._committed_at = time.monotonic()
         total = after.stdout_bytes + after.stderr_bytes
         if total - self._trimmed_bytes >= TRIM_BYTES:
-            self._reader.trim(after.stdout_bytes, after.stderr_bytes)
+            # Whoever goes on from here must know what was before (`veil`).
+            self._reader.trim(max(0, after.stdout_bytes - CONTEXT_BYTES), max(0, after.stderr_bytes - CONTEXT_BYTES))
             self._trimmed_bytes = total
 
 

@@ -28,6 +28,7 @@ class Adopted:
 
     claim: Claim
     progress: Progress
+    transcript_bytes: int
     first_seq: int
     may_have_run: bool
 
@@ -68,7 +69,7 @@ def adopt(
             leases.c.attempt == attempt,
             leases.c.holder != holder,
         )
-        .with_for_update()
+        .with_for_update(key_share=True)
         .cte("before")
     )
     moved = (
@@ -107,6 +108,7 @@ def _held_by(connection: Connection, session_id: SessionId, holder: Holder) -> A
             leases.c.last_seq,
             leases.c.stdout_bytes,
             leases.c.stderr_bytes,
+            leases.c.transcript_bytes,
             attempts.c.first_seq,
             attempts.c.launching_at,
         )
@@ -122,5 +124,9 @@ def _held_by(connection: Connection, session_id: SessionId, holder: Holder) -> A
     claim = Claim(session=session, attempt=session.attempt, holder=holder, worker_id=row["worker_id"], slot=row["slot"])
     progress = Progress(row["last_seq"], row["stdout_bytes"], row["stderr_bytes"])
     return Adopted(
-        claim=claim, progress=progress, first_seq=row["first_seq"], may_have_run=row["launching_at"] is not None
+        claim=claim,
+        progress=progress,
+        transcript_bytes=row["transcript_bytes"],
+        first_seq=row["first_seq"],
+        may_have_run=row["launching_at"] is not None,
     )

@@ -2,13 +2,14 @@
 
 Every connection is in autocommit mode, and every change is one statement: nothing is locked until the whole of it has
 arrived, so a process that is stopped or cut off in the middle of sending holds no lock that another one waits for.
+`transaction` is the exception, for a person who verifies a session or mends one that nobody runs.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
@@ -33,8 +34,21 @@ SOCKET: Final[dict[str, Any]] = {
     "tcp_user_timeout": 15_000,
 }
 
+# The server's own side of it. By its defaults the backend of a client that is gone without a word stays for two hours,
+# and a worker that is cut off again and again would use up all that there may be: so it ends after a minute. No sooner,
+# as a client that is merely stopped, and takes no answer, counts as gone too.
+SERVER_SOCKET: Final[dict[str, int]] = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 #: What a connection calls itself in `pg_stat_activity`, where nothing more is known of it.
 NAME: Final = "gsd-tasks"
+
+#: How long a transaction of several statements may stand still.
+IDLE_S: Final = 60
 
 #: The SQLSTATE of a write to a server that stands by, or was made to take none.
 READ_ONLY: Final = "25006"
@@ -78,6 +92,27 @@ class Database:
                 raise DatabaseUnavailable(_in_one_line(error)) from error
             raise
 
+    @contextmanager
+    def transaction(self, isolation: Literal["READ COMMITTED", "REPEATABLE READ"]) -> Iterator[Connection]:
+        """A connection whose statements are one transaction, committed at the end; what raises undoes all of it.
+
+        Not for a worker, nor for what one holds: see the module. If nothing comes for `IDLE_S`, the server undoes it
+        too: whoever is stopped in the middle locks nothing for longer.
+
+        Raises:
+            DatabaseUnavailable: as from `connection`.
+        """
+        with self.connection() as connection:
+            try:
+                connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {isolation}")
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s'")
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                # Closed, not rolled back by a statement: that one may fail too, and the pool would keep what is open.
+                connection.invalidate()
+                raise
+
     @property
     def engine(self) -> Engine:
         """For migrations and tests."""
@@ -120,6 +155,8 @@ def _engine(url: str, connections: int, name: str) -> Engine:
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
     dbapi_connection.prepare_threshold = 2
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SERVER_SOCKET.items())
+    dbapi_connection.execute(f"SELECT {settings}")
 
 
 def _bound_locks(dbapi_connection: Any, _record: object, *, milliseconds: int) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """The lease is ours for another term; `wanted` is what people want of the session."""
+    """The lease is ours for another term; `wanted` is what people want of the session, and say to it (`messages`)."""
 
     wanted: Wanted | None
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,19 @@ def all_held(connection: Connection) -> list[Held]:
 
 def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | None:
     """Another term from now on; allowed after expiry as long as nobody has taken the lease. None: it is not ours."""
-    wanted = select(sessions.c.wanted).where(sessions.c.id == leases.c.session_id).scalar_subquery()
+    ours = sessions.c.id == leases.c.session_id
+    wanted = select(sessions.c.wanted).where(ours).scalar_subquery()
+    number = select(sessions.c.last_message).where(ours).scalar_subquery()
     statement = (
         update(leases)
         .where(holds(claim))
         .values(renewals=leases.c.renewals + 1, expires_at=NOW + interval(lease_s))
-        .returning(wanted.label("wanted"))
+        .returning(wanted.label("wanted"), number.label("messages"))
     )
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    return Renewed(Wanted(row.wanted) if row.wanted else None)
+    return Renewed(Wanted(row.wanted) if row.wanted else None, row.messages)
 
 
 def progress(connection: Connection, claim: Claim) -> Progress | None:

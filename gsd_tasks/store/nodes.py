@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, case, select, tuple_, update
+from sqlalchemy import and_, any_, case, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
@@ -23,14 +23,39 @@ EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
 
 def register(connection: Connection, worker: Worker) -> None:
     """A worker begins its life. Saying so twice, after an answer that was lost, does no harm."""
-    columns = ("id", "name", "host_id", "boot_id", "pid", "version", "status", "slots", "containment")
+    columns = (
+        "id",
+        "name",
+        "host_id",
+        "boot_id",
+        "pid",
+        "version",
+        "status",
+        "slots",
+        "containment",
+        "has_credentials",
+    )
     values = {name: getattr(worker, name) for name in columns}
     connection.execute(insert(workers).values(**values, queues=list(worker.queues)).on_conflict_do_nothing())
 
 
-def seen(connection: Connection, worker_id: WorkerId, status: WorkerStatus) -> None:
-    """It lives, and stands so."""
-    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status))
+def seen(
+    connection: Connection, worker_id: WorkerId, status: WorkerStatus, *, has_credentials: bool | None = None
+) -> None:
+    """It lives, and stands so. What is None is as it was."""
+    news = {} if has_credentials is None else {"has_credentials": has_credentials}
+    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status, **news))
+
+
+def have_credentials(connection: Connection, queue: str, *, silent_after_s: float) -> bool | None:
+    """Whether some worker that takes from this queue has credentials for Claude. None: no worker does take from it."""
+    takes = and_(
+        workers.c.status == WorkerStatus.ALIVE,
+        workers.c.seen_at >= NOW - interval(silent_after_s),
+        literal(queue) == any_(workers.c.queues),
+    )
+    found: bool | None = connection.execute(select(func.bool_or(workers.c.has_credentials)).where(takes)).scalar_one()
+    return found
 
 
 def heard_of(connection: Connection) -> dict[WorkerId, datetime]:
@@ -70,6 +95,7 @@ def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -
             queues=tuple(row["queues"]),
             slots=row["slots"],
             containment=row["containment"],
+            has_credentials=row["has_credentials"],
             busy=busy.get(row["id"], {}),
             started_at=utc(row["started_at"]),
             seen_at=utc(row["seen_at"]),

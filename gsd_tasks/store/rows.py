@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
 from gsd_tasks.domain.session import (
+    MCP_SERVERS,
     REDACTED,
     ClaudeOptions,
+    Effort,
     HistoryEntry,
     Kind,
     Limits,
+    OnDenied,
     OnLost,
     OutputRow,
     PermissionMode,
@@ -26,6 +30,8 @@ from gsd_tasks.domain.state import Reason, Status, Wanted
 
 #: An enum's own look-up costs more than all the rest of a row.
 STREAMS: Final = {stream.value: stream for stream in Stream}
+#: As text: jsonb would put their keys into another order, and a model answers a schema in the schema's own.
+_DOCUMENTS: Final = ("mcp_config", "agents", "json_schema")
 
 
 def utc(moment: datetime) -> datetime:
@@ -39,8 +45,9 @@ def maybe_utc(moment: datetime | None) -> datetime | None:
 
 
 def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
-    """A session; the values of its `env` only for the worker that runs it (`secrets`)."""
+    """A session; the values of its `env` and its MCP servers only for the worker that runs it (`secrets`)."""
     env: dict[str, str] = row["env"]
+    claude = _claude_options(row["claude"])
     return Session(
         id=row["id"],
         kind=Kind(row["kind"]),
@@ -58,11 +65,12 @@ def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
         command=None if row["command"] is None else tuple(row["command"]),
         working_dir=row["working_dir"],
         env=env if secrets else dict.fromkeys(env, REDACTED),
+        secrets=tuple(row["secrets"]),
         context=row["context"],
         limits=Limits(
             timeout_s=row["timeout_s"], idle_timeout_s=row["idle_timeout_s"], max_output_bytes=row["max_output_bytes"]
         ),
-        claude=_claude_options(row["claude"]),
+        claude=claude if secrets else _without_servers(claude),
         on_lost=OnLost(row["on_lost"]),
         max_tries=row["max_tries"],
         max_recoveries=row["max_recoveries"],
@@ -70,6 +78,8 @@ def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
         tries=row["tries"],
         recoveries=row["recoveries"],
         seq=row["last_seq"],
+        messages=row["last_message"],
+        forked_from=row["forked_from"],
         worker=row["worker"],
         slot=row["slot"],
         exit_code=row["exit_code"],
@@ -98,8 +108,9 @@ def from_submission(request: Submission) -> dict[str, Any]:
         "command": None if request.command is None else list(request.command),
         "working_dir": request.working_dir,
         "env": dict(request.env),
+        "secrets": list(request.secrets),
         "context": dict(request.context),
-        "claude": asdict(request.claude) | {"allowed_tools": list(request.claude.allowed_tools)},
+        "claude": asdict(request.claude) | {name: _as_text(getattr(request.claude, name)) for name in _DOCUMENTS},
         "run_at": request.run_at,
         "expires_at": request.expires_at,
         "on_lost": request.on_lost or default,
@@ -107,6 +118,28 @@ def from_submission(request: Submission) -> dict[str, Any]:
         "max_recoveries": request.max_recoveries,
         **asdict(request.limits),
     }
+
+
+def to_submission(session: Session) -> Submission:
+    """What would ask for the same once more: without its key, its times and what became of it."""
+    return Submission(
+        prompt=session.prompt,
+        command=session.command,
+        working_dir=session.working_dir,
+        env=session.env,
+        secrets=session.secrets,
+        name=session.name,
+        thread=session.thread,
+        parent_id=session.parent_id,
+        queue=session.queue,
+        priority=session.priority,
+        limits=session.limits,
+        claude=session.claude,
+        on_lost=session.on_lost,
+        max_tries=session.max_tries,
+        max_recoveries=session.max_recoveries,
+        context=session.context,
+    )
 
 
 def to_output(row: Sequence[Any]) -> OutputRow:
@@ -136,4 +169,31 @@ def _claude_options(stored: Mapping[str, Any]) -> ClaudeOptions:
         max_turns=stored["max_turns"],
         allowed_tools=tuple(stored["allowed_tools"]),
         permission_mode=PermissionMode(stored["permission_mode"]),
+        # What an older version did not write was not asked for.
+        on_denied=OnDenied(stored.get("on_denied", OnDenied.FAIL)),
+        disallowed_tools=tuple(stored.get("disallowed_tools", ())),
+        add_dirs=tuple(stored.get("add_dirs", ())),
+        mcp_config=_from_text(stored.get("mcp_config")),
+        append_system_prompt=stored.get("append_system_prompt"),
+        agents=_from_text(stored.get("agents")),
+        fallback_model=stored.get("fallback_model"),
+        effort=Effort(effort) if (effort := stored.get("effort")) else None,
+        max_budget_usd=stored.get("max_budget_usd"),
+        json_schema=_from_text(stored.get("json_schema")),
     )
+
+
+def _without_servers(options: ClaudeOptions) -> ClaudeOptions:
+    """How to reach an MCP server may hold a token anywhere."""
+    if options.mcp_config is None:
+        return options
+    return replace(options, mcp_config={MCP_SERVERS: dict.fromkeys(options.mcp_config[MCP_SERVERS], REDACTED)})
+
+
+def _as_text(document: Mapping[str, Any] | None) -> str | None:
+    return None if document is None else json.dumps(document)
+
+
+def _from_text(stored: str | None) -> Mapping[str, Any] | None:
+    document: Mapping[str, Any] | None = None if stored is None else json.loads(stored)
+    return document

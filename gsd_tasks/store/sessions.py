@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import any_, delete, func, null, select, union_all, update
 
-from gsd_tasks.domain.session import Session, SessionId
-from gsd_tasks.domain.state import FINAL, Status, Wanted
-from gsd_tasks.store.rows import to_session
+from gsd_tasks.domain.session import Session, SessionId, Submission
+from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
+from gsd_tasks.store.rows import to_session, to_submission
 from gsd_tasks.store.tables import attempts, leases, session_outputs, sessions, workers
 from gsd_tasks.store.transitions import CLAIMABLE
 
@@ -36,6 +36,12 @@ def get(connection: Connection, session_id: SessionId) -> Session | None:
     """One session."""
     row = connection.execute(_view().where(sessions.c.id == session_id)).mappings().one_or_none()
     return None if row is None else to_session(row)
+
+
+def request_of(connection: Connection, session_id: SessionId) -> Submission:
+    """What the session was asked for, the values of its variables included, without key and times: to ask it again."""
+    row = connection.execute(_view().where(sessions.c.id == session_id)).mappings().one()
+    return to_submission(to_session(row, secrets=True))
 
 
 def by_key(connection: Connection, key: str) -> tuple[SessionId, bytes] | None:
@@ -135,6 +141,15 @@ def claimable(connection: Connection, queue: str, *, limit: int) -> list[tuple[S
     waiting = select(sessions.c.id, sessions.c.priority).where(CLAIMABLE, sessions.c.queue == queue)
     found = waiting.order_by(sessions.c.priority, sessions.c.id).limit(limit)
     return [(SessionId(row.id), row.priority) for row in connection.execute(found)]
+
+
+def how_ended(connection: Connection, session_id: SessionId, attempt: int) -> tuple[Reason, str | None] | None:
+    """Why that attempt ended, and the sentence beside it. None: it has not, or there was none."""
+    ended = select(attempts.c.reason, attempts.c.detail).where(
+        attempts.c.session_id == session_id, attempts.c.attempt == attempt, attempts.c.reason.is_not(None)
+    )
+    row = connection.execute(ended).one_or_none()
+    return None if row is None else (Reason(row.reason), row.detail)
 
 
 def rows_before(connection: Connection, session_id: SessionId, attempt: int) -> int:

@@ -32,7 +32,8 @@ HISTORY_IDS: Final = "session_history_id_seq"
 def locked(seen: Sequence[Held]) -> CTE:
     """`foreseen`, with everything that a recovery changes locked; without what somebody else has locked just now."""
     # The attempt too: its holder may be about to write that a child begins.
-    return foreseen(seen).with_for_update(of=[sessions, leases, attempts], skip_locked=True).cte("before")
+    changed = [sessions, leases, attempts]
+    return foreseen(seen).with_for_update(of=changed, skip_locked=True, key_share=True).cte("before")
 
 
 def foreseen(seen: Sequence[Held]) -> Select[Any]:

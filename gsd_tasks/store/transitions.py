@@ -6,6 +6,10 @@ Nothing else writes `sessions.status`. Each statement has the same form:
     moved    that row, updated
     ...      the lease and the attempt that belong to it
     history  what happened, in the same transaction
+
+Locked, that is against all but foreign keys (`key_share`): what only refers to a session, as a fork does or an entry of
+its transcript, is written meanwhile. A holder that appends has locked its lease before it refers to its session, so
+each would else wait for the other.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from gsd_tasks.domain.errors import NoSuchSession
-from gsd_tasks.domain.session import Holder, SessionId, Submission, WorkerId
+from gsd_tasks.domain.session import Holder, Kind, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
-from gsd_tasks.store import history, silence
+from gsd_tasks.store import history, messages, silence, transcript
 from gsd_tasks.store.holding import Claim, Held, Recovered
 from gsd_tasks.store.rows import from_submission, to_session
 from gsd_tasks.store.tables import MOMENT, NOW, attempts, interval, leases, session_history, sessions, workers
@@ -29,10 +33,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import CTE, ColumnElement, Connection
+    from sqlalchemy.sql.dml import ReturningInsert
 
     from gsd_tasks.domain.policy import Verdict
 
 LOST = Reason.LEASE_LOST.value
+#: Queued once more, as if nothing had been tried.
+_ANEW: dict[str, Any] = {
+    "status": Status.QUEUED,
+    "tries": 0,
+    "recoveries": 0,
+    **{name: null() for name in ("detail", "run_at", "expires_at", "ended_at", "exit_code", "exit_signal", "result")},
+}
 
 #: Written out, not sent as a value: a plan for all values could not use the index of what is queued.
 QUEUED: ColumnElement[bool] = sessions.c.status == literal(Status.QUEUED.value, literal_execute=True)
@@ -50,15 +62,31 @@ EXPIRED: ColumnElement[bool] = and_(
 )
 
 
-def enqueue(connection: Connection, session_id: SessionId, request: Submission, digest: bytes) -> SessionId | None:
+def enqueue(
+    connection: Connection,
+    session_id: SessionId,
+    request: Submission,
+    digest: bytes,
+    *,
+    forked_from: SessionId | None = None,
+) -> SessionId | None:
     """(new) -> queued. None, and nothing written, when the idempotency key has a session already.
+
+    With `forked_from` it begins with that session's conversation, as it stands.
 
     Raises:
         NoSuchSession: the parent is not there, or not any more.
     """
     born = (
         upsert(sessions)
-        .values(id=session_id, status=Status.QUEUED, reason=Reason.ENQUEUED, digest=digest, **from_submission(request))
+        .values(
+            id=session_id,
+            status=Status.QUEUED,
+            reason=Reason.ENQUEUED,
+            digest=digest,
+            forked_from=forked_from,
+            **from_submission(request),
+        )
         .on_conflict_do_nothing(index_elements=[sessions.c.key])
         .returning(sessions.c.id)
         .cte("born")
@@ -67,8 +95,11 @@ def enqueue(connection: Connection, session_id: SessionId, request: Submission, 
         ["session_id", "to_status", "attempt", "reason"],
         select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
     )
+    statement = note.returning(session_history.c.session_id)
+    if forked_from is not None:
+        statement = statement.add_cte(transcript.copied(born, forked_from))
     try:
-        written = connection.execute(note.returning(session_history.c.session_id)).scalar_one_or_none()
+        written = connection.execute(statement).scalar_one_or_none()
     except IntegrityError as error:
         if request.parent_id is not None and isinstance(error.orig, ForeignKeyViolation):
             raise NoSuchSession(str(request.parent_id)) from error
@@ -80,8 +111,12 @@ def claim(
     connection: Connection, session_id: SessionId, *, holder: Holder, worker_id: WorkerId, slot: int, lease_s: float
 ) -> Claim | None:
     """queued -> running, if it is claimable: a new attempt with this holder. None: it is not ours to run."""
-    before = select(sessions.c.id, sessions.c.status).where(sessions.c.id == session_id, CLAIMABLE)
-    locked = before.with_for_update(skip_locked=True).cte("before")
+    # The row is locked as it is by now, the transcript read as it was when the statement began: both of one attempt.
+    begun_with = sessions.alias()
+    attempt = select(begun_with.c.attempt).where(begun_with.c.id == session_id).scalar_subquery()
+    guard = sessions.c.id == session_id, CLAIMABLE, sessions.c.attempt == attempt
+    before = select(sessions.c.id, sessions.c.status).where(*guard)
+    locked = before.with_for_update(skip_locked=True, key_share=True).cte("before")
     moved = (
         update(sessions)
         .where(sessions.c.id == locked.c.id)
@@ -102,7 +137,7 @@ def claim(
         .cte("moved")
     )
     held = insert(leases).from_select(
-        ["session_id", "attempt", "holder", "worker_id", "slot", "last_seq", "expires_at"],
+        ["session_id", "attempt", "holder", "worker_id", "slot", "last_seq", "last_entry", "expires_at"],
         select(
             moved.c.id,
             moved.c.attempt,
@@ -110,6 +145,7 @@ def claim(
             literal(worker_id),
             literal(slot),
             moved.c.last_seq,
+            transcript.last_entry(moved.c.id),
             NOW + interval(lease_s),
         ),
     )
@@ -146,14 +182,14 @@ def find_claim(connection: Connection, session_id: SessionId, holder: Holder) ->
     return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=row["worker_id"], slot=row["slot"])
 
 
-def settle(connection: Connection, claim: Claim, verdict: Verdict) -> bool:
+def settle(connection: Connection, claim: Claim, verdict: Verdict, *, heard: int = 0) -> bool:
     """running -> completed, failed, cancelled, paused, or queued again; by its holder alone.
 
     `wanted` is consumed in the same statement. False: somebody else holds it now; or people want something else than
-    the verdict took them to want, and another verdict is due.
+    the verdict took them to want, or have said more than the `heard` messages, and another verdict is due.
     """
     ending = verdict.ending
-    locked = _held(claim, *_still_wanted(verdict))
+    locked = _held(claim, *_still_wanted(verdict, heard))
     moved = (
         update(sessions)
         .where(sessions.c.id == locked.c.id)
@@ -246,9 +282,23 @@ def retry(connection: Connection, session_id: SessionId) -> bool:
     Attempts and rows count on.
     """
     guard = and_(sessions.c.id == session_id, sessions.c.status.in_([Status.FAILED, Status.CANCELLED]))
-    cleared = ("detail", "run_at", "expires_at", "ended_at", "exit_code", "exit_signal", "result")
-    anew = {"status": Status.QUEUED, "reason": Reason.RETRIED, "tries": 0, "recoveries": 0}
-    return bool(_move_idle(connection, guard, anew | {name: null() for name in cleared}))
+    return bool(_move_idle(connection, guard, _ANEW | {"reason": Reason.RETRIED}))
+
+
+def follow_up(connection: Connection, session_id: SessionId, text: str) -> bool:
+    """completed, failed, cancelled or paused -> queued, with one more message: to run at once, with all of its tries.
+
+    False: it is in none of these states, or is a command.
+    """
+    guard = and_(
+        sessions.c.id == session_id,
+        sessions.c.kind == Kind.CLAUDE,
+        sessions.c.status.in_([*FINAL, Status.PAUSED]),
+    )
+    changes = _ANEW | {"reason": Reason.FOLLOW_UP, "last_message": sessions.c.last_message + 1}
+    moved, note = _moving_idle(guard, changes)
+    said = messages.adding(moved, text).cte("said")
+    return connection.execute(note.add_cte(said)).first() is not None
 
 
 def expire(connection: Connection, *, limit: int = 1000) -> Sequence[SessionId]:
@@ -274,21 +324,33 @@ def _move_idle(
     connection: Connection, guard: ColumnElement[bool], changes: Mapping[str, Any], *, limit: int | None = None
 ) -> Sequence[SessionId]:
     """Nobody holds these: the guard over the session's own row is enough."""
+    _, note = _moving_idle(guard, changes, limit=limit)
+    return [SessionId(row[0]) for row in connection.execute(note)]
+
+
+def _moving_idle(
+    guard: ColumnElement[bool], changes: Mapping[str, Any], *, limit: int | None = None
+) -> tuple[CTE, ReturningInsert[Any]]:
+    """The rows that are moved, and the statement that moves them and notes it."""
     # The limit stands here: in a query of its own, compared by id, it may be run once for every row.
     before = select(sessions.c.id, sessions.c.status).where(guard).limit(limit)
-    locked = before.with_for_update().cte("before")
+    locked = before.with_for_update(key_share=True).cte("before")
     moved = update(sessions).where(sessions.c.id == locked.c.id).values(**changes).returning(*sessions.c).cte("moved")
-    note = history.note(moved, locked).returning(session_history.c.session_id)
-    return [SessionId(moved_id) for moved_id in connection.execute(note).scalars()]
+    return moved, history.note(moved, locked).returning(session_history.c.session_id)
 
 
 def _while_idle(what: str) -> ColumnElement[str]:
     return case((sessions.c.attempt == 0, f"{what} before it ran"), else_=f"{what} while it waited")
 
 
-def _still_wanted(verdict: Verdict) -> list[ColumnElement[bool]]:
-    """What a verdict takes people to want. It does not matter to what went well, and a cancel is never taken back."""
+def _still_wanted(verdict: Verdict, heard: int) -> list[ColumnElement[bool]]:
+    """What a verdict takes people to want. A wish does not matter to what went well, and a cancel is never taken back.
+
+    A message does: it was accepted, so it is answered.
+    """
     match verdict.status:
+        case Status.COMPLETED:
+            return [sessions.c.last_message <= heard]
         case Status.QUEUED | Status.FAILED:
             return [sessions.c.wanted.is_(None)]
         case Status.PAUSED:
@@ -309,7 +371,7 @@ def _held(claim: Claim, *guard: ColumnElement[bool]) -> CTE:
             leases.c.holder == claim.holder,
             *guard,
         )
-        .with_for_update()
+        .with_for_update(key_share=True)
         .cte("before")
     )
 
@@ -336,6 +398,7 @@ __all__ = [
     "enqueue",
     "expire",
     "find_claim",
+    "follow_up",
     "pause_idle",
     "recover",
     "resume",
