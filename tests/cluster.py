@@ -23,10 +23,14 @@ STOPS_WITHIN_S = 40
 
 
 class Cluster:
-    """Starts processes, and ends all of them with the block: politely first, shims included."""
+    """Starts processes, and ends all of them with the block: politely first, shims included.
 
-    def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
+    As root, they may run as another user (`uid`), to whom `folder` must belong.
+    """
+
+    def __init__(self, database_url: str, redis_url: str, folder: Path, *, uid: int | None = None) -> None:
         self.folder = folder
+        self.uid = uid
         self.state_dir = folder / "state"
         self.env = {
             "PATH": os.environ["PATH"],
@@ -68,6 +72,9 @@ class Cluster:
                 [sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments],
                 env=self.env | dict(env or {}),
                 cwd=self.folder,
+                user=self.uid,
+                group=self.uid,
+                extra_groups=None if self.uid is None else [],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

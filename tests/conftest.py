@@ -26,8 +26,10 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def clean_environment() -> None:
-    """No setting and no credential of the machine reaches a test, nor what it starts."""
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting, no credential and no start-up file of the machine reaches a test, nor what it starts."""
+    # The CLI's Bash tool reads the start-up files of its user's shell, and those of this machine may do anything.
+    os.environ |= {"HOME": str(tmp_path_factory.mktemp("home")), "SHELL": "/bin/sh"}
     for name in list(os.environ):
         if name.startswith(("GSD_", "ANTHROPIC_", "CLAUDE", "CELERY_", "FLOWER_")):
             del os.environ[name]

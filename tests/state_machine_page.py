@@ -43,6 +43,14 @@ def drawn() -> frozenset[tuple[str, str, str]]:
 
 
 @cache
+def again() -> dict[str, str]:
+    """For each way to fail, whether it is tried again. What it says about them is for people."""
+    found = {reason.strip("`"): words for reason, words, _ in _table("## Why a session has failed")}
+    assert all(meaning for _, _, meaning in _table("## Why a session has failed"))
+    return found
+
+
+@cache
 def _groups() -> dict[str, frozenset[str]]:
     """The reasons that go by one name."""
     groups: dict[str, frozenset[str]] = {}

@@ -201,7 +201,7 @@ def test_what_a_conversation_said_before_its_adoption_counts(cluster: Cluster) -
     result = '{"type": "result", "subtype": "success", "is_error": false, "result": "All done.", "num_turns": 1}'
     claude.write_text(f"#!/bin/sh\necho '{result}'\nwhile [ ! -e gate ]; do sleep 0.05; done\n")
     claude.chmod(0o700)
-    env = {"GSD_CLAUDE_BIN": str(claude)}
+    env = {"GSD_CLAUDE_BIN": str(claude), "ANTHROPIC_API_KEY": "none is needed"}
     worker = cluster.worker(env=env)
     session = cluster.client.enqueue(prompt="Do it", working_dir=cluster.folder)
     next(cluster.client.follow(session.id))

@@ -116,8 +116,17 @@ def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, she
         cluster.worker(env=model.env | {"GSD_CLAUDE_BIN": str(BUNDLED_CLAUDE)})
         ran = shell("run", "-", stdin=b"A question\n")
     assert ran.returncode == 0, ran.stderr
-    assert b"forty-two" in ran.stdout
+    shown = ran.stdout.splitlines()
+    assert shown[1:3] == [b"< A question", b"forty-two"]
+    assert shown[3].startswith(b"= finished: 1 turn, ")
     assert b'{"type"' not in ran.stdout
+
+    one = shell.json("ps")[0]  # type: ignore[index]
+    assert shell("logs", one["id"]).stdout == ran.stdout
+    assert shell("result", one["id"]).stdout == b"forty-two\n"
+    assert shell.json("result", one["id"]) == one["result"]
+    raw = [json.loads(line) for line in shell("logs", one["id"], "--raw").stdout.splitlines()]
+    assert [event["result"] for event in raw if event["type"] == "result"] == ["forty-two"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -161,7 +161,7 @@ def test_what_a_killed_worker_ran_is_run_by_another_one_after_its_child_stands_s
     client, folder = cluster.client, cluster.folder
     process = cluster.worker("first", env=env)
     cluster.maintenance(env=env)
-    script = "while [ ! -e gate ]; do echo $GSD_ATTEMPT $(date +%s%N) >> ticks; echo x; sleep 0.02; done"
+    script = "while [ ! -e gate ]; do echo $GSDTASKS_ATTEMPT $(date +%s%N) >> ticks; echo x; sleep 0.02; done"
     again = client.enqueue(command=["sh", "-c", script], working_dir=folder, on_lost="requeue")
     never = client.enqueue(command=["sh", "-c", "echo up; exec sleep 600"], working_dir=folder)
     for session in (again, never):

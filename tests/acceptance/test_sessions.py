@@ -107,7 +107,7 @@ def _enqueue_mixed(cluster: Cluster) -> list[tuple[Session, tuple[Status, Reason
             case _ if number % 20 == 9:
                 answers = number % 40 == 9
                 session = enqueue(prompt="answer" if answers else "fail", working_dir=folder, name=name)
-                outcome = (done, Reason.FINISHED, 0) if answers else (failed, Reason.CLAUDE_ERROR, 1)
+                outcome = (done, Reason.FINISHED, 0) if answers else (failed, Reason.UNAUTHENTICATED, 1)
                 mixed.append((session, outcome))
                 continue
             case _:

@@ -165,7 +165,7 @@ class FakeClient:
     def pause(self, session_id: str) -> Session:
         return self._changed(session_id, "pause", status=Status.PAUSED)
 
-    def resume(self, session_id: str) -> Session:
+    def resume(self, session_id: str, prompt: str | None = None) -> Session:
         return self._changed(session_id, "resume", status=Status.QUEUED)
 
     def retry(self, session_id: str) -> Session:

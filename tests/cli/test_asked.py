@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gsd_tasks.cli import asked
-from gsd_tasks.domain.session import OnLost, PermissionMode
+from gsd_tasks.domain.session import Effort, OnDenied, OnLost, PermissionMode
 from tests.cli.conftest import Run
 from tests.cli.fake_client import ID, FakeClient
 
@@ -23,6 +23,10 @@ def test_options_become_the_clients_arguments(run: Run, monkeypatch: pytest.Monk
         *("--timeout", "30m", "--idle-timeout", "90", "--max-output", "10MB", "--key", "k", "--context", '{"a": [1]}'),
         *("--on-lost", "fail", "--model", "m", "--max-turns", "7", "--allowed-tools", "Bash(a, b),Read"),
         *("--allowed-tools", "Edit", "--permission-mode", "plan", "--max-tries", "5", "--max-recoveries", "0"),
+        *("--secret", "A_TOKEN", "--secret", "B", "--disallowed-tools", "Bash(rm:*),WebFetch", "--add-dir", "/srv/y"),
+        *("--add-dir", "z", "--mcp-config", '{"mcpServers": {}}', "--append-system-prompt", "Be kind", "--agents"),
+        *('{"a": {}}', "--fallback-model", "h", "--effort", "max", "--max-budget-usd", "0.5", "--json-schema", "{}"),
+        *("--on-denied", "ignore"),
         client=client,
     )
     assert (ran.code, ran.out, ran.err) == (0, f"{ID}\n", "")
@@ -48,8 +52,19 @@ def test_options_become_the_clients_arguments(run: Run, monkeypatch: pytest.Monk
             "max_turns": 7,
             "allowed_tools": ("Bash(a, b)", "Read", "Edit"),
             "permission_mode": PermissionMode.PLAN,
+            "on_denied": OnDenied.IGNORE,
             "max_tries": 5,
             "max_recoveries": 0,
+            "secrets": ["A_TOKEN", "B"],
+            "disallowed_tools": ("Bash(rm:*)", "WebFetch"),
+            "add_dirs": [Path("/srv/y"), Path.cwd() / "z"],
+            "mcp_config": {"mcpServers": {}},
+            "append_system_prompt": "Be kind",
+            "agents": {"a": {}},
+            "fallback_model": "h",
+            "effort": Effort.MAX,
+            "max_budget_usd": 0.5,
+            "json_schema": {},
         }
     ]
 
@@ -98,6 +113,29 @@ def test_a_prompt_comes_from_standard_input_or_a_file(run: Run, tmp_path: Path) 
         (["run", "--allowed-tools", "Read", "--", "make"], "--allowed-tools is for a Claude session"),
         (["run", "--permission-mode", "acceptEdits", "--", "make"], "--permission-mode is for a Claude session"),
         (["run", "--permission-mode", "yolo", "p"], "--permission-mode"),
+        (["run", "--on-denied", "ignore", "--", "make"], "--on-denied is for a Claude session"),
+        (["run", "--on-denied", "shrug", "p"], "--on-denied"),
+        (["run", "--effort", "utmost", "p"], "--effort"),
+        (["run", "--max-budget-usd", "much", "p"], "--max-budget-usd"),
+        (["run", "--mcp-config", "{", "p"], "--mcp-config: is no JSON"),
+        (["run", "--mcp-config", "/nowhere/x", "p"], "--mcp-config: /nowhere/x: No such file"),
+        (["run", "--agents", "[1]", "p"], "--agents: [1]: No such file"),
+        (["run", "--agents", "/dev/zero", "p"], "--agents: /dev/zero: is larger than"),
+        (["run", "--json-schema", "", "p"], "--json-schema: "),
+        *(
+            (["run", option, value, "--", "make"], f"{option} is for a Claude session")
+            for option, value in (
+                ("--disallowed-tools", "Read"),
+                ("--add-dir", "/"),
+                ("--mcp-config", "{}"),
+                ("--append-system-prompt", "x"),
+                ("--agents", "{}"),
+                ("--fallback-model", "m"),
+                ("--effort", "low"),
+                ("--max-budget-usd", "1"),
+                ("--json-schema", "{}"),
+            )
+        ),
         (["run", "caf\udce9"], "argument 2 is no valid text"),
         (["run", "--no-such-option"], "o such option"),
         (["no-such-command"], "o such command"),
@@ -120,6 +158,25 @@ def test_what_cannot_be_understood_gets_one_line_and_exit_code_2(run: Run, argum
     assert ran.err.count("\n") == 1
     assert ran.err[:-1].isprintable()
     assert (ran.out, client.requests) == ("", [])
+
+
+def test_a_document_comes_from_a_file_as_well(run: Run, tmp_path: Path) -> None:
+    """It is read here: the worker may be on another host."""
+    file = tmp_path / "schema.json"
+    file.write_text('\n{"type": "object"}', encoding="utf-8")
+    client = FakeClient()
+    run("enqueue", "p", "--json-schema", str(file), client=client)
+    assert client.requests[0]["json_schema"] == {"type": "object"}
+
+    file.write_text("[1]")
+    ran = run("enqueue", "p", "--json-schema", str(file), client=client)
+    assert (ran.code, ran.err) == (2, f"gsd-tasks: --json-schema: {file}: holds no JSON object\n")
+
+
+def test_a_secret_is_for_a_command_as_well(run: Run) -> None:
+    client = FakeClient()
+    run("enqueue", "--secret", "TOKEN", "--", "make", client=client)
+    assert client.requests[0]["secrets"] == ["TOKEN"]
 
 
 def test_a_prompt_that_is_no_text_is_refused(run: Run) -> None:

@@ -17,6 +17,7 @@ CHECKS = (
     "process limit",
     "shims",
     "claude",
+    "credentials",
     "workspace roots",
     "Postgres",
     "clock",

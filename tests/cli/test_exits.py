@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from gsd_tasks.cli import exits
-from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, NoSuchSession
+from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, NoCredentials, NoSuchSession
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.fake_client import session
@@ -18,7 +18,24 @@ OF_A_COMMAND = {
     Reason.EXIT_CODE: 3,
     Reason.SIGNALLED: 137,
 }
-OF_CLAUDE = dict.fromkeys([*OF_A_COMMAND, Reason.CLAUDE_ERROR, Reason.NO_RESULT], 1)
+OF_CLAUDE = dict.fromkeys(
+    [
+        *OF_A_COMMAND,
+        Reason.CLAUDE_ERROR,
+        Reason.NO_RESULT,
+        Reason.PERMISSION_DENIED,
+        Reason.MAX_TURNS,
+        Reason.MAX_BUDGET,
+        Reason.INTERRUPTED,
+        Reason.RATE_LIMITED,
+        Reason.OVERLOADED,
+        Reason.UNREACHABLE,
+        Reason.API_FAILED,
+        Reason.UNAUTHENTICATED,
+        Reason.REFUSED,
+    ],
+    1,
+)
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -41,6 +58,7 @@ def test_other_ends(kind: Kind) -> None:
         (NoSuchSession("x"), 2),
         (typer.BadParameter("x"), 2),
         (ConfigurationError("x"), 125),
+        (NoCredentials("x"), 125),
         (DatabaseUnavailable("x"), 125),
         (KeyError("x"), 125),
     ],

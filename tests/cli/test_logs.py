@@ -8,9 +8,9 @@ import json
 import pytest
 
 from gsd_tasks.cli import logs
-from gsd_tasks.domain.session import Stream
+from gsd_tasks.domain.session import Kind, OutputRow, Stream
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, row
+from tests.cli.fake_client import ID, FakeClient, row, session
 
 ROWS = [
     row(1, "one"),
@@ -94,3 +94,64 @@ def test_json_has_all_of_a_row_and_bytes_as_base64(run: Run, client: FakeClient)
     }
     assert (lines[2]["data"], base64.b64decode(lines[2]["raw"])) == (None, b"\xff\x00")
     assert lines[4]["eol"] is False
+
+
+TOLD = '{"type":"assistant","message":{"content":[{"type":"text","text":"I look \\u001b[2J first."}]}}'
+CALLED = '{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"ls"}}]}}'
+CLAUDES = [
+    row(1, TOLD[:40], eol=False),
+    row(2, "a warning\x1b[1m", stream=Stream.STDERR),
+    row(3, TOLD[40:]),
+    row(4, CALLED),
+    row(5, '{"type":"assistant","mess', eol=False),
+    row(6, CALLED, attempt=2),
+]
+
+
+def claude(rows: list[OutputRow]) -> FakeClient:
+    client = FakeClient(rows=rows)
+    client.session = session(kind=Kind.CLAUDE, prompt="Do it", command=None, seq=len(rows))
+    return client
+
+
+@pytest.mark.parametrize("arguments", [(), ("-f",)])
+def test_a_claude_session_is_shown_as_what_it_did(run: Run, arguments: tuple[str, ...]) -> None:
+    ran = run("logs", "0199", *arguments, client=claude(CLAUDES))
+    assert ran.out.splitlines() == [
+        "a warning^[[1m",
+        "I look ^[[2J first.",
+        "> Bash ls",
+        '? {"type":"assistant","mess',
+        "> Bash ls",
+    ]
+
+
+def test_the_rows_and_bytes_of_a_claude_session_are_as_they_came(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    from gsd_tasks.cli import connection, main
+
+    monkeypatch.setattr(connection, "connect", lambda: claude(CLAUDES))
+    assert main(["logs", "0199", "--raw", "--stream", "stdout"]) == 0
+    assert capfdbinary.readouterr().out.decode() == f'{TOLD}\n{CALLED}\n{{"type":"assistant","mess{CALLED}\n'
+    assert main(["logs", "0199", "--json"]) == 0
+    rows = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [(one["seq"], one["data"], one["eol"]) for one in rows] == [(r.seq, r.data, r.eol) for r in CLAUDES]
+
+
+@pytest.mark.parametrize(
+    ("rest", "shown"),
+    [("x" * 500, "… [the rest of an event: 500 characters]"), ('short"}', '… short"}'), (CALLED, "> Bash ls")],
+)
+def test_who_begins_in_the_middle_of_an_event_is_told_so(run: Run, rest: str, shown: str) -> None:
+    rows = [row(1, TOLD[:40], eol=False), row(2, rest), row(3, CALLED), row(4, "no event")]
+    ran = run("logs", "0199", "--after", "1", client=claude(rows))
+    assert ran.out.splitlines() == [shown, "> Bash ls", "no event"]
+
+
+def test_an_event_too_long_to_be_held_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gsd_tasks.cli import display
+
+    monkeypatch.setattr(display, "_LONGEST_EVENT", 10)
+    ran = run("logs", "0199", client=claude([row(1, "{" * 8, eol=False), row(2, "x" * 8, eol=False), row(3, "x" * 84)]))
+    assert ran.out == "[an event of 100 characters: `gsd-tasks logs --raw` has it]\n"

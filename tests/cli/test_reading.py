@@ -129,7 +129,7 @@ def test_pause_resume_and_retry_say_how_it_stands_now(run: Run, command: str, st
 def test_what_the_state_forbids_is_one_line_and_a_wrong_request(
     run: Run, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: str) -> Session:
+    def refuse(*_: str | None) -> Session:
         raise NotAllowed(str(ID), "has completed: enqueue it again")
 
     client = FakeClient()

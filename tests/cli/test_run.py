@@ -92,7 +92,7 @@ def test_a_claude_session_is_shown_in_words_even_if_an_event_came_in_pieces(run:
     event = json.dumps({"type": "assistant", "message": {"content": [{"type": "text", "text": "I look first."}]}})
     rows = [row(1, event[:30], eol=False), row(2, event[30:]), row(3, "not an event"), row(4, '{"type":', eol=False)]
     ran = run("run", "Look", client=FakeClient(rows=rows))
-    assert ran.out == "I look first.\nnot an event\n"
+    assert ran.out == 'I look first.\nnot an event\n? {"type":\n'
 
 
 def test_a_database_that_goes_away_is_waited_for_and_nothing_is_shown_twice(

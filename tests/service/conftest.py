@@ -12,6 +12,7 @@ from gsd_tasks.service import control, submit
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
+from tests.service.conversing import Talks
 
 
 @pytest.fixture
@@ -43,3 +44,11 @@ def now(database: Database) -> Callable[[SessionId], Session]:
             return control.find(connection, session_id)
 
     return now
+
+
+@pytest.fixture
+def talks(database: Database, settings: Settings, database_url: str, redis_url: str, tmp_path: Path) -> Talks:
+    """Claude sessions, run by hand."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Talks(database, settings, folder, {"database_url": database_url, "redis_url": redis_url})

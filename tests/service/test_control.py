@@ -28,6 +28,7 @@ from tests.waiting import until
 
 Enqueue = Callable[..., SessionId]
 Now = Callable[[SessionId], Session]
+FURTHER = "a Claude session is resumed with a further prompt, a command enqueued again"
 
 TOLD = Ending(reason=Reason.CANCELLED, detail="it was told to end")
 ENDINGS = {
@@ -233,8 +234,8 @@ def test_the_client_sends_the_message_and_rings_for_whoever_holds_it(
         (
             Status.COMPLETED,
             "has completed: there is nothing to pause",
-            "has completed: enqueue it again",
-            "has completed: enqueue it again",
+            f"has completed: {FURTHER}",
+            f"has completed: {FURTHER}",
         ),
         (Status.FAILED, "has failed: there is nothing to pause", "has failed: retry it", None),
         (Status.CANCELLED, "was cancelled: there is nothing to pause", "was cancelled: retry it", None),
@@ -282,8 +283,11 @@ def test_what_waits_for_an_answer_is_neither_paused_resumed_nor_retried(
 
 
 @pytest.fixture
-def running(node: Node, tmp_path: Path, claude: Enqueue, now: Now) -> Iterator[Callable[..., SessionId]]:
+def running(
+    node: Node, tmp_path: Path, claude: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., SessionId]]:
     """Runs a Claude session in the node's slot, whose CLI is this script, until it has printed something."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "offline")
     threads = []
 
     def running(script: str, **fields: Any) -> SessionId:

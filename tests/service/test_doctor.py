@@ -133,6 +133,22 @@ def test_why_shims_survive_or_not_is_told(survives: bool, state: State) -> None:
     assert says(host_checks.shims(Survival(survives, "so it is")), state, "so it is")
 
 
+def test_credentials_are_named_and_never_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    settings = Settings(secrets_dir=folder)
+    assert says(host_checks.credentials(settings), State.NOTE, "`claude setup-token`")
+    (folder / "CLAUDE_CODE_OAUTH_TOKEN").write_text("the token")
+    assert host_checks.credentials(settings) == Finding("credentials", State.OK, "CLAUDE_CODE_OAUTH_TOKEN")
+
+
+def test_a_secret_that_others_can_read_is_noted(folder: Path) -> None:
+    (folder / "TOKEN").touch(mode=0o600)
+    assert says(host_checks.secrets(folder), State.OK, "1 files")
+    (folder / "TOKEN").chmod(0o644)
+    assert says(host_checks.secrets(folder), State.NOTE, "can read TOKEN: chmod 600")
+    assert says(host_checks.secrets(folder / "TOKEN"), State.PROBLEM, "GSD_SECRETS_DIR")
+
+
 def test_no_claude_is_a_problem_only_where_one_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsd_tasks.process.claude._bundled", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -52,6 +53,18 @@ _OUTPUTS: Final = f"""
 INSERT INTO session_outputs (session_id, seq, attempt, stream, written_at, data, eol)
 SELECT {_ID}, 1, 1, 'stdout', {_AT}, 'line ' || n, true FROM {_NUMBERS}
 """
+_TURNS: Final = f"""
+INSERT INTO turns (session_id, seq, attempt, model, subtype, is_error, turns, duration_s, input_tokens, output_tokens,
+                   cache_read_tokens, cache_write_tokens, cost_usd, models, at)
+SELECT {_ID}, 1, 1, 'model ' || n %% 3, 'success', false, 1, 1, 1, 1, 1, 1, 1,
+       jsonb_build_object('model ' || n %% 3,
+                          '{{"input": 1, "output": 1, "cache_read": 1, "cache_write": 1, "cost_usd": 1}}'::jsonb), {_AT}
+  FROM {_NUMBERS}
+"""
+_TRANSCRIPT: Final = f"""
+INSERT INTO transcript (session_id, seq, attempt, position, kind, entry, sha256, at)
+SELECT {_ID}, 1, 1, 0, 'user', '{{}}', sha256(''), {_AT} FROM {_NUMBERS}
+"""
 _LEASES: Final = f"""
 INSERT INTO leases (session_id, attempt, holder, worker_id, slot, last_seq, expires_at)
 SELECT {_ID}, 1, {_ID}, {_WORKER}, 1 + n %% 3, 1, now() FROM {_NUMBERS}
@@ -85,7 +98,7 @@ def fill(database_url: str, filled: Filled) -> None:
     The statistics are those of a quiet hour, when nothing waited and nothing ran, and stay so until `analyze`.
     """
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in ("sessions", "attempts", "session_history", "session_outputs"):
+        for table in ("sessions", "attempts", "session_history", "session_outputs", "transcript", "turns"):
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         # Past all triggers: that of the transitions, and those of the foreign keys.
         connection.execute("SET session_replication_role = replica")
@@ -108,6 +121,11 @@ def session_id(number: int) -> SessionId:
     return SessionId(UUID(f"{1700000000000 + number * 100:012x}70008000{number:012x}"))
 
 
+def moment(number: int) -> datetime:
+    """When the n-th session was made, and ended if it has."""
+    return datetime.fromtimestamp(1700000000 + number // 10, UTC)
+
+
 def _write(connection: psycopg.Connection, numbers: range, statuses: list[str]) -> None:
     has_begun, is_running = statuses != ["queued"], statuses == ["running"]
     values = {
@@ -122,6 +140,9 @@ def _write(connection: psycopg.Connection, numbers: range, statuses: list[str]) 
     if has_begun:
         for statement in (_ATTEMPTS, _HISTORY, _OUTPUTS):
             connection.execute(statement, values)
+    if values["ended"]:
+        connection.execute(_TURNS, values)
+        connection.execute(_TRANSCRIPT, values)
     if is_running:
         for statement in (_LEASES, _WORKERS):
             connection.execute(statement, values)

@@ -17,11 +17,29 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from gsd_tasks.domain.claude_results import Tokens
+from gsd_tasks.domain.costs import Turn
 from gsd_tasks.domain.policy import Ending, decide
 from gsd_tasks.domain.session import Holder, OnLost, SessionId, Stream, Submission, WorkerId
 from gsd_tasks.domain.state import Reason, Status, Wanted
+from gsd_tasks.domain.statistics import By
 from gsd_tasks.local.embedded import EmbeddedServers
-from gsd_tasks.store import Claim, Connection, Database, adoption, expiry, leases, outputs, sessions, transitions
+from gsd_tasks.domain.transcript import Entry
+from gsd_tasks.store import (
+    Claim,
+    Connection,
+    Database,
+    adoption,
+    expiry,
+    leases,
+    messages,
+    outputs,
+    sessions,
+    statistics,
+    transcript,
+    transitions,
+    turns,
+)
 from gsd_tasks.store.holding import Held
 from gsd_tasks.store.leases import Progress
 from tests.store import filling
@@ -30,9 +48,22 @@ from tests.store.plans import MODES, explained
 
 ENDED: Final = int(os.environ.get("PLANS_SESSIONS", "200000"))
 FILLED: Final = filling.numbers(ENDED)
-LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs"}
+LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns"}
 REQUEST: Final = Submission(command=("true",), working_dir="/", key="a key")
 BATCH_ROWS: Final = 100
+LATELY: Final = 1000
+SINCE: Final = filling.moment(ENDED - LATELY + 20)
+TURN: Final = Turn(
+    seq=1,
+    model=None,
+    subtype="success",
+    is_error=False,
+    num_turns=1,
+    duration_s=1,
+    tokens=Tokens(1, 1, 1, 1),
+    cost_usd=1,
+    models={},
+)
 PAGE_ROWS: Final = 50
 
 pytestmark = pytest.mark.xdist_group("plans")
@@ -61,6 +92,18 @@ def batch() -> outputs.Batch:
     return batch
 
 
+def entries() -> transcript.Entries:
+    entries = transcript.Entries()
+    entries.add(0, Entry("user", None), "{}")
+    return entries
+
+
+def as_claude(connection: Connection, session_id: SessionId) -> SessionId:
+    change = "UPDATE sessions SET kind = 'claude', prompt = 'Work', command = NULL WHERE id = %(id)s"
+    connection.exec_driver_sql(change, {"id": session_id})
+    return session_id
+
+
 def listed(
     statuses: Sequence[Status] = (),
     before: SessionId | None = None,
@@ -81,6 +124,10 @@ def listed(
             c, statuses=statuses, before=before, thread=thread, parent_id=parent_id, limit=PAGE_ROWS
         ),
     )
+
+
+def looked_back(by: By | None) -> Case:
+    return Case(2 * LATELY, lambda c, s: statistics.since(c, SINCE, by).total.sessions)
 
 
 DONE: Final = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
@@ -139,6 +186,27 @@ CASES: Final[dict[str, Case]] = {
     # Of the queued ones each is looked at: how many there are is the question.
     "sessions.count_claimable": Case(QUEUED, lambda c, s: sessions.count_claimable(c)),
     "sessions.claimable": Case(QUEUED, lambda c, s: sessions.claimable(c, "queue 1", limit=10_000)),
+    "turns.begin": Case(ONE, lambda c, s: turns.begin(c, s.claim)),
+    "turns.record": Case(ONE, lambda c, s: turns.record(c, s.claim, TURN)),
+    "turns.of_session": Case(ONE, lambda c, s: turns.of_session(c, session_id(2))),
+    # Of the last thousand that ended, each with its turn; and for each of these something of the other table.
+    **{f"statistics.since by {by}": looked_back(by) for by in (None, *By)},
+    "transitions.follow_up": Case(2 * ONE, lambda c, s: transitions.follow_up(c, as_claude(c, session_id(2)), "more")),
+    "sessions.how_ended": Case(ONE, lambda c, s: sessions.how_ended(c, session_id(2), 1)),
+    "sessions.request_of": Case(ONE, lambda c, s: sessions.request_of(c, session_id(2))),
+    "messages.send": Case(2 * ONE, lambda c, s: messages.send(c, as_claude(c, s.waiting), "more")),
+    "messages.after": Case(
+        4 * ONE, lambda c, s: messages.send(c, as_claude(c, s.waiting), "more") and messages.after(c, s.waiting, 0)
+    ),
+    "messages.waiting": Case(2 * ONE, lambda c, s: messages.waiting(c, as_claude(c, session_id(2)))),
+    "messages.newest": Case(ONE, lambda c, s: messages.newest(c, session_id(2)) == 0),
+    "transcript.append": Case(ONE, lambda c, s: transcript.append(c, s.claim, entries(), before=0, after=10)),
+    "transcript.position": Case(0, lambda c, s: transcript.position(c, s.claim) == 0),
+    "transcript.begin_at": Case(0, lambda c, s: transcript.begin_at(c, s.claim, 10)),
+    "transcript.can_be_resumed": Case(ONE, lambda c, s: transcript.can_be_resumed(c, session_id(2))),
+    "transcript.live": Case(ONE, lambda c, s: list(transcript.live(c, session_id(2)))),
+    "transcript.last": Case(ONE, lambda c, s: transcript.last(c, session_id(2))),
+    "transcript.delivered": Case(ONE, lambda c, s: not transcript.delivered(c, session_id(2), [uuid4()])),
     "sessions.rows_before": Case(ONE, lambda c, s: sessions.rows_before(c, s.claim.session.id, 1) == 0),
 }
 
@@ -187,7 +255,7 @@ def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, 
 def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
     statements = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (transitions, leases, outputs, adoption, expiry, sessions)
+        for module in (transitions, leases, outputs, adoption, expiry, sessions, messages, transcript, turns, statistics)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
         if "connection" in inspect.signature(function).parameters

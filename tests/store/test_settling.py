@@ -141,10 +141,10 @@ def test_people_may_change_their_mind_while_the_outcome_is_written(
     held, real = claim(), transitions.settle
     minds: list[Callable[..., bool]] = [sessions.take_back_pause, partial(sessions.want, wanted=Wanted.PAUSE)]
 
-    def changing(connection: Any, claim: Claim, verdict: Any) -> bool:
+    def changing(connection: Any, claim: Claim, verdict: Any, *, heard: int) -> bool:
         if minds:
             assert minds.pop(0)(connection, claim.session.id)
-        return real(connection, claim, verdict)
+        return real(connection, claim, verdict, heard=heard)
 
     want(database, held, Wanted.PAUSE)
     monkeypatch.setattr(transitions, "settle", changing)

@@ -27,6 +27,18 @@ def test_a_server_that_lets_nobody_write_is_away_and_its_connection_is_not_kept(
         nodes.seen(connection, worker, WorkerStatus.ALIVE)
 
 
+def test_the_server_does_not_keep_the_backend_of_a_client_that_is_gone_without_a_word(database: Database) -> None:
+    """Two hours, by its own defaults: a worker that is cut off again and again would use up all connections."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    with database.connection() as connection:
+        idle, interval, count, at_most_ms = (
+            connection.scalar(text("SELECT setting::integer FROM pg_settings WHERE name = :name"), {"name": name})
+            for name in names
+        )
+    assert idle + interval * count <= 60
+    assert 0 < at_most_ms <= 60_000
+
+
 def test_an_error_names_no_value_of_the_statement(database: Database) -> None:
     with pytest.raises(Exception) as raised, database.connection() as connection:
         connection.execute(text("SELECT 1 / 0, CAST(:secret AS text)"), {"secret": "hush"})
