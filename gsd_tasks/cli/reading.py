@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from json import dumps
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,7 +14,7 @@ from gsd_tasks.cli import connection
 from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.claude_words import describe_input, shorten
 from gsd_tasks.domain.sanitize import one_line, visible_json
-from gsd_tasks.domain.session import HistoryEntry, Session, Worker
+from gsd_tasks.domain.session import MCP_SERVERS, ClaudeOptions, HistoryEntry, OnDenied, Session, Worker
 from gsd_tasks.domain.state import Status
 from gsd_tasks.domain.units import print_age, print_duration, print_size, print_time, print_took
 
@@ -170,6 +171,8 @@ def _where(session: Session) -> list[tuple[str, str | None]]:
         ("variables", " ".join(f"{name}={value}" for name, value in session.env.items())),
         ("thread", session.thread),
         ("parent", str(session.parent_id) if session.parent_id else None),
+        ("forked from", str(session.forked_from) if session.forked_from else None),
+        ("messages", str(session.messages) if session.messages else None),
         ("queue", f"{session.queue}, priority {session.priority}"),
         ("key", session.key),
         ("context", one_line(str(dict(session.context))) if session.context else None),
@@ -205,11 +208,38 @@ def _bounds(session: Session) -> list[tuple[str, str | None]]:
         ("limits", f"{times}, {print_size(limits.max_output_bytes)} of output"),
         ("if lost", str(session.on_lost)),
     ]
+    if session.secrets:
+        pairs.append(("secrets", ", ".join(session.secrets)))
     if session.prompt is not None:
-        tools = f", tools {', '.join(claude.allowed_tools)}" if claude.allowed_tools else ""
-        turns = f"{claude.max_turns} turns" if claude.max_turns else "any number of turns"
-        pairs.append(("claude", f"{claude.model or 'default model'}, {turns}, {claude.permission_mode}{tools}"))
+        pairs += [("claude", _claude(claude)), *_claude_more(claude)]
     return pairs
+
+
+def _claude(claude: ClaudeOptions) -> str:
+    turns = f"{claude.max_turns} turns" if claude.max_turns else "any number of turns"
+    parts = [claude.model or "default model", turns, str(claude.permission_mode)]
+    if claude.max_budget_usd is not None:
+        parts.append(f"${claude.max_budget_usd:g}")
+    if claude.effort is not None:
+        parts.append(f"effort {claude.effort}")
+    if claude.fallback_model is not None:
+        parts.append(f"else {claude.fallback_model}")
+    if claude.on_denied is not OnDenied.FAIL:
+        parts.append("may be denied tools")
+    return ", ".join(parts)
+
+
+def _claude_more(claude: ClaudeOptions) -> list[tuple[str, str | None]]:
+    servers = (claude.mcp_config or {}).get(MCP_SERVERS, {})
+    return [
+        ("allowed tools", ", ".join(claude.allowed_tools) or None),
+        ("denied tools", ", ".join(claude.disallowed_tools) or None),
+        ("further dirs", ", ".join(claude.add_dirs) or None),
+        ("system prompt", one_line(claude.append_system_prompt) if claude.append_system_prompt else None),
+        ("MCP servers", ", ".join(servers) or None),
+        ("agents", ", ".join(claude.agents or {}) or None),
+        ("JSON schema", one_line(dumps(claude.json_schema)) if claude.json_schema else None),
+    ]
 
 
 def _transition(entry: HistoryEntry) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from gsd_tasks import __version__
 from gsd_tasks.domain.errors import NotAllowed
-from gsd_tasks.domain.session import Session, Worker
+from gsd_tasks.domain.session import ClaudeOptions, OnDenied, Session, Worker
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
 from tests.cli.fake_client import ID, FakeClient, session
@@ -145,6 +145,42 @@ def test_budgets_are_shown_with_what_is_used_of_them(run: Run) -> None:
     lines = [line.split() for line in run("show", "0199", client=client).out.splitlines()]
     assert ["tries", "1", "of", "4", "failed"] in lines
     assert ["recoveries", "2", "of", "3"] in lines
+
+
+def test_what_a_claude_session_was_given_is_shown(run: Run) -> None:
+    options = ClaudeOptions(
+        model="opus",
+        allowed_tools=("Read", "Bash(git:*)"),
+        disallowed_tools=("Write",),
+        add_dirs=("/srv/lib",),
+        mcp_config={"mcpServers": {"tickets": "***"}},
+        append_system_prompt="Be\nbrief.",
+        agents={"reviewer": {"prompt": "x"}},
+        fallback_model="haiku",
+        max_budget_usd=2.5,
+        json_schema={"type": "object"},
+        on_denied=OnDenied.IGNORE,
+    )
+    client = FakeClient()
+    client.session = session(
+        prompt="Work", command=None, claude=options, secrets=("TICKETS",), messages=2, forked_from=ID
+    )
+    lines = (line.partition("  ") for line in run("show", "0199", client=client).out.splitlines())
+    shown = {name: value.strip() for name, _, value in lines}
+    expected = {
+        "claude": "opus, 200 turns, acceptEdits, $2.5, else haiku, may be denied tools",
+        "allowed tools": "Read, Bash(git:*)",
+        "denied tools": "Write",
+        "further dirs": "/srv/lib",
+        "system prompt": "Be brief.",
+        "MCP servers": "tickets",
+        "agents": "reviewer",
+        "JSON schema": '{"type": "object"}',
+        "secrets": "TICKETS",
+        "messages": "2",
+        "forked from": str(ID),
+    }
+    assert {name: shown.get(name) for name in expected} == expected
 
 
 def test_version_and_help(run: Run) -> None:
