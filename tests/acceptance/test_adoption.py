@@ -82,17 +82,22 @@ def test_a_worker_never_takes_what_another_one_of_its_host_is_running(cluster: C
 def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster: Cluster) -> None:
     """A rolling restart of three workers under load: every session ends in its first attempt, and whole."""
     workers = {name: cluster.worker(name) for name in ("one", "two", "three")}
-    sessions = [cluster.client.enqueue(command=["sh", "-c", STEADY], working_dir=cluster.folder) for _ in range(24)]
+    # However long the restarts take, there is something to hand over.
+    script = "echo $$; i=0; until [ -e gate ] && [ $i -ge 20 ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end"
+    sessions = [cluster.client.enqueue(command=["sh", "-c", script], working_dir=cluster.folder) for _ in range(24)]
     for name, worker in workers.items():
         until(lambda n=name: _runs_on(cluster, n), timeout_s=30)  # type: ignore[misc]
         worker.terminate()
         assert worker.wait(30) == 0
         cluster.worker(name)
+    (cluster.folder / "gate").touch()
 
     for session in sessions:
         ended = cluster.client.wait(session.id, timeout_s=60)
         assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)
-        assert _printed(cluster, session)[1:] == [str(number) for number in range(1, LINES + 1)]
+        _, *numbers, end = _printed(cluster, session)
+        assert end == "end"
+        assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
     assert any(Reason.ADOPTED in _reasons(cluster, session) for session in sessions)
 
 

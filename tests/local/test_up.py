@@ -177,5 +177,5 @@ def test_a_part_that_cannot_be_asked_is_ready_once_it_has_lived_a_second(tmp_pat
 
 
 def test_addresses_are_never_shown(tmp_path: Path) -> None:
-    assert "secret" not in repr(Addresses("postgresql://u:secret@h/d", "redis://:secret@h"))
-    assert "secret" not in repr(Settings(state_dir=tmp_path, database_url=SecretStr("postgresql://u:secret@h/d")))
+    assert "pa55" not in repr(Addresses("postgresql://u:pa55@h/d", "redis://:pa55@h"))
+    assert "pa55" not in repr(Settings(state_dir=tmp_path, database_url=SecretStr("postgresql://u:pa55@h/d")))

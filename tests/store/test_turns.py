@@ -84,7 +84,7 @@ def test_a_turn_is_read_back_as_it_was_recorded(database: Database, held: Claim)
     first, second = recorded(database, held)
     assert [as_measured(first), as_measured(second)] == [TURN, bare]
     assert (first.session_id, first.attempt) == (held.session.id, 1)
-    assert abs(first.at - NOW) < timedelta(minutes=1)
+    assert abs(first.at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_a_turn_that_is_recorded_again_stays_as_it_was(database: Database, held: Claim) -> None:
