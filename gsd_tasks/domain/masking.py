@@ -7,6 +7,7 @@ tools print is text in it. A value that somebody encodes otherwise (base64, one 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -20,11 +21,27 @@ MOST_GROWTH: Final = 7
 #: Whether a byte is to be hidden depends on no more than this before it, whatever the values are.
 CONTEXT_BYTES: Final = MOST_GROWTH * LARGEST_VALUE_BYTES
 
+#: Below this length a plain word or a plain number stands in much else: `type`, `result`, a time, a count of tokens.
+#: Without those an event is no event any more, and a transcript no conversation.
+_PLAIN_CHARS: Final = 16
+_PLAIN: Final = re.compile(rf"[A-Za-z_ -]{{1,{_PLAIN_CHARS - 1}}}|[0-9.,:+ -]{{1,{_PLAIN_CHARS - 1}}}")
+
 # A newline ends an output row: it stays what it is.
 _HIDDEN: Final = bytes(byte if byte == ord("\n") else ord("*") for byte in range(256))
 _HEAD_BYTES: Final = 8
 
 Line = TypeVar("Line", str, bytes)
+
+
+def why_not_hidden(value: str) -> str | None:
+    """What keeps this value from being hidden without hiding other things along with it; None: nothing does."""
+    if len(value.encode()) < SHORTEST_VALUE_BYTES:
+        return f"is shorter than {SHORTEST_VALUE_BYTES} bytes"
+    if _PLAIN.fullmatch(value):
+        return f"is a plain word or number of less than {_PLAIN_CHARS} characters"
+    if value.startswith('"') or value.endswith(('"', "\\")):
+        return "begins or ends with a quotation mark, or ends with a backslash"
+    return None
 
 
 class Masker:

@@ -140,6 +140,9 @@ def decide(
         return case.becomes(Status.PAUSED, Reason.PAUSED, "paused while running")
     if ending.succeeded:
         return case.becomes(Status.QUEUED, Reason.MESSAGE, "it was told something more before it ended")
+    if ending.reason is Reason.INTERRUPTED and is_unanswered:
+        # Who interrupts a turn to say something else may say it when the child takes nothing in any more.
+        return case.becomes(Status.QUEUED, Reason.MESSAGE, "somebody interrupted it, and told it something more")
     if ending.handed_back:
         return case.becomes(Status.QUEUED if on_lost is OnLost.REQUEUE else Status.FAILED)
     if ending.reason is Reason.CANCELLED:

@@ -10,8 +10,10 @@ an `attachment` that names it (`source_uuid`); any other is a `user` entry with 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gsd_tasks.domain.claude_fields import read_json
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 SPOKEN: Final = ("user", "assistant")
 PROMPT: Final = "user"
 COSTS: Final = "cost-state"
+
+_SHORT_CHARS: Final = 1024 * 1024
+_MOST_VALUES: Final = 500_000
+#: A string as a whole, or where another value begins. Possessive: nothing is remembered of a string of megabytes.
+_VALUE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{,:]', re.DOTALL)
 
 _NOTICE: Final = (
     "This session was interrupted before it was finished: {why}. It goes on here, in a new process and perhaps on "
@@ -45,7 +52,7 @@ class Entry:
 
 def read_entry(line: str | bytes) -> Entry:
     """What the line says of itself; an `Entry` of nothing for one that says nothing. Never raises."""
-    match read_json(line):
+    match read_json(line) if _is_modest(line) else None:
         case {"type": "attachment", "attachment": {"type": "queued_command", "source_uuid": str(uuid)}}:
             return Entry("attachment", uuid)
         case {"type": str(kind), "uuid": str(uuid)}:
@@ -54,6 +61,17 @@ def read_entry(line: str | bytes) -> Entry:
             return Entry(kind, None)
         case _:
             return Entry(None, None)
+
+
+def _is_modest(line: str | bytes) -> bool:
+    """Whether it is no heap of tiny values, which would take fifty times its size in memory: the CLI writes none.
+
+    Its text may be as long as it likes, whatever stands in it.
+    """
+    if len(line) <= _SHORT_CHARS:
+        return True
+    text = line.decode(errors="replace") if isinstance(line, bytes) else line
+    return sum(1 for _ in islice(_VALUE.finditer(text), _MOST_VALUES + 1)) <= _MOST_VALUES
 
 
 class Standing(Enum):

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -84,7 +85,7 @@ def make_private_dir(base: Path, session_id: UUID, attempt: int) -> Path:
     earlier life of this attempt number is removed. `remove_private_dir` ends it.
     """
     folder = private_dir(base, session_id, attempt)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_private_dir(base, session_id, attempt)
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     for missing in (folder, folder / "config", folder / "tmp"):
         missing.mkdir(mode=0o700)
@@ -93,7 +94,12 @@ def make_private_dir(base: Path, session_id: UUID, attempt: int) -> Path:
 
 def remove_private_dir(base: Path, session_id: UUID, attempt: int) -> None:
     """Remove what `make_private_dir` made; nothing happens if it is gone already. Links in it are not followed."""
-    shutil.rmtree(private_dir(base, session_id, attempt), ignore_errors=True)
+    folder = private_dir(base, session_id, attempt)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        # A child has nested folders deeper than Python (up to 3.12) can go. `rm` goes to any depth.
+        subprocess.run(["rm", "-rf", "--", folder], check=False, capture_output=True, stdin=subprocess.DEVNULL)
 
 
 def private_dir(base: Path, session_id: UUID, attempt: int) -> Path:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The longest line that is kept. A tool's result may have megabytes; a value that Postgres can hold has less than 1 GB.
 LONGEST_LINE_BYTES: Final = 64 * 1024 * 1024
+#: A megabyte may be a million empty lines, and each is looked at by itself.
+MOST_LINES: Final = 5_000
 _READ_BYTES: Final = 1024 * 1024
 #: The CLI names a folder after the working directory, and resumes from any.
 _RESUMED: Final = "resumed"
@@ -61,13 +63,13 @@ class RecordReader:
             self._fd = None
 
     def read(self, *, at_end: bool = False) -> list[RecordLine]:
-        """Lines that are whole by now, some megabytes at most; none if there are no more. A torn last one waits.
+        """Lines that are whole by now, some of them at a time; none if there are no more. A torn last one waits.
 
         `at_end`: nobody writes any more. Raises `RecordBroken`.
         """
         if self._fd is None and not self._open():
             return []
-        lines: list[RecordLine] = []
+        lines = self._cut()
         while not lines:
             fresh = self._more()
             if not fresh:
@@ -99,16 +101,15 @@ class RecordReader:
         return fresh
 
     def _cut(self) -> list[RecordLine]:
-        end = self._torn.rfind(b"\n") + 1
-        if not end:
-            if len(self._torn) > LONGEST_LINE_BYTES:
-                raise RecordBroken(f"{self._name} has a line of more than {LONGEST_LINE_BYTES} bytes")
-            return []
-        whole, self._torn = bytes(self._torn[:end]), self._torn[end:]
-        lines = []
-        for body in whole.split(b"\n")[:-1]:
-            lines.append(RecordLine(self.position, self.position + len(body) + 1, body))
-            self.position += len(body) + 1
+        lines: list[RecordLine] = []
+        at = 0
+        while len(lines) < MOST_LINES and (end := self._torn.find(b"\n", at) + 1):
+            lines.append(RecordLine(self.position, self.position + end - at, bytes(self._torn[at : end - 1])))
+            self.position += end - at
+            at = end
+        del self._torn[:at]
+        if not lines and len(self._torn) > LONGEST_LINE_BYTES:
+            raise RecordBroken(f"{self._name} has a line of more than {LONGEST_LINE_BYTES} bytes")
         return lines
 
     def _last(self) -> list[RecordLine]:

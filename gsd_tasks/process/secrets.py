@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gsd_tasks.domain.masking import LARGEST_VALUE_BYTES, SHORTEST_VALUE_BYTES
+from gsd_tasks.domain.masking import LARGEST_VALUE_BYTES, why_not_hidden
 from gsd_tasks.domain.submission import OWN_PREFIXES, SECRET_NAME
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def read_secret(folder: Path | None, name: str) -> str:
     if folder is None:
         raise SecretRefused(name, "this worker has no folder of secrets: set GSD_SECRETS_DIR for it")
     value = _read(folder, name)
-    if len(value.encode()) < SHORTEST_VALUE_BYTES:
-        problem = f"its value is shorter than {SHORTEST_VALUE_BYTES} bytes, too short to be hidden: put it into --env"
-        raise SecretRefused(name, problem)
+    if problem := why_not_hidden(value):
+        raise SecretRefused(name, f"its value {problem}, and cannot be hidden: change it, or put it into --env")
     return value
 
 

@@ -6,6 +6,7 @@ adopt  --------------------------^
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
@@ -187,6 +188,8 @@ class Attempt:
         try:
             beginning = self._begin() if self._session.kind is Kind.CLAUDE else None
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return _no_room(str(error))
             return Ending(reason=Reason.START_FAILED, detail=str(error))
         return prepare(
             self._claim,
@@ -208,12 +211,15 @@ class Attempt:
             except DatabaseUnavailable as error:
                 self._wait_for_database(error)
             else:
-                self._dialogue = self._converse(beginning.record_bytes, beginning.messages)
+                said = beginning.stdin.count(b"\n")
+                self._dialogue = self._converse(beginning.record_bytes, told=beginning.messages, messages=said)
                 return beginning
 
-    def _converse(self, record_bytes: int, told: int | None) -> Dialogue:
+    def _converse(self, record_bytes: int, *, told: int | None = None, messages: int = 1) -> Dialogue:
         mask = self._masker.mask_line
-        return Dialogue(self._node, self._lease, self._private_dir, mask, record_bytes=record_bytes, told=told)
+        return Dialogue(
+            self._node, self._lease, self._private_dir, mask, record_bytes=record_bytes, told=told, messages=messages
+        )
 
     @property
     def _private_dir(self) -> Path:
@@ -229,7 +235,7 @@ class Attempt:
             return masker
         self._masker = masker
         if self._session.kind is Kind.CLAUDE:
-            self._dialogue = self._converse(adopted.transcript_bytes, None)
+            self._dialogue = self._converse(adopted.transcript_bytes)
             self._recall(adopted.first_seq)
         self._seq = adopted.progress.last_seq
         return self._stream(adopted.progress)

@@ -28,7 +28,8 @@ def send(database: Database, wanted: str | UUID, text: str) -> tuple[Session, in
     """Say something more to a session that has not ended; it, and the message's number.
 
     The message comes into the conversation once: while a turn runs, at its next step; before it runs or while it is
-    paused, as it goes on. One that comes too late for the running child begins another attempt.
+    paused, as it goes on. One that comes too late for the running child begins another attempt; or, where the session
+    has failed meanwhile, waits until it is resumed or retried.
 
     Raises:
         InvalidValue: it is empty or too long.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How long after the last look there is the next one: an entry is at most a second behind.
 LOOK_S: Final = 0.25
+#: The CLI writes none: a file of such lines alone would keep a slot busy for hours.
+MOST_JUNK_LINES: Final = 100_000
 
 
 class Transcriber:
@@ -48,6 +50,7 @@ class Transcriber:
         self._committed = begin
         self._reader: RecordReader | None = RecordReader(private_dir, claim.session.id, begin)
         self._is_unsure = False
+        self._junk_lines = 0
         self._looked_at = 0.0
         self._log = get_log("transcript").bind(session=str(claim.session.id), attempt=claim.attempt)
 
@@ -82,6 +85,8 @@ class Transcriber:
             self._give_up("it is longer than the session's output may be")
             return False
         self._commit(lines)
+        if self._junk_lines > MOST_JUNK_LINES:
+            self._give_up("it is full of lines that are no entries")
         return True
 
     def _commit(self, lines: list[RecordLine]) -> None:
@@ -92,6 +97,8 @@ class Transcriber:
             # An empty line, or a last one that was torn as its writer was killed, is no entry: it stays where it is.
             if entry.kind is not None:
                 batch.add(line.position, entry, text)
+            else:
+                self._junk_lines += 1
         try:
             with self._database.connection() as connection:
                 is_ours = (

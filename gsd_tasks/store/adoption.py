@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from gsd_tasks.domain.session import Holder, SessionId, WorkerId
 from gsd_tasks.domain.state import Reason, Status
-from gsd_tasks.store import history
+from gsd_tasks.store import history, transcript
 from gsd_tasks.store.holding import Claim
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.store.rows import to_session
@@ -83,7 +83,13 @@ def adopt(
     leased = (
         update(leases)
         .where(leases.c.session_id == moved.c.id)
-        .values(renewals=leases.c.renewals + 1, expires_at=NOW + interval(lease_s), **hands)
+        .values(
+            renewals=leases.c.renewals + 1,
+            expires_at=NOW + interval(lease_s),
+            # A worker from before there were transcripts has claimed it, perhaps, and knew of no entries.
+            last_entry=func.greatest(leases.c.last_entry, transcript.last_entry(moved.c.id)),
+            **hands,
+        )
         .returning(leases.c.session_id)
         .cte("leased")
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Text, insert, literal, select, update
 
 from gsd_tasks.domain.session import Kind, MessageKind
 from gsd_tasks.domain.state import Status
+from gsd_tasks.domain.transcript import PROMPT
 from gsd_tasks.store import transcript
 from gsd_tasks.store.tables import messages, sessions
 
@@ -78,8 +79,13 @@ def waiting(connection: Connection, session_id: SessionId) -> list[Message]:
     texts = [message for message in after(connection, session_id, 0) if message.text is not None]
     first = connection.execute(select(sessions.c.prompt).where(sessions.c.id == session_id)).scalar_one_or_none()
     everything = texts if first is None else [prompt(session_id, first), *texts]
-    known = transcript.delivered(connection, session_id, [message.uuid for message in everything])
-    return [message for message in everything if str(message.uuid) not in known]
+    came = transcript.delivered(connection, session_id, [message.uuid for message in everything])
+    known = {uuid for uuid, _ in came}
+    # Between two turns the CLI makes one prompt of all that it was told by then, in order, and of their uuids it keeps
+    # the last. While a turn runs each is an entry of its own, and a slash command is overtaken.
+    prompts = [message.number for message in everything if (str(message.uuid), PROMPT) in came]
+    through = prompts[-1] if prompts else -1
+    return [message for message in everything if message.number > through and str(message.uuid) not in known]
 
 
 def newest(connection: Connection, session_id: SessionId) -> int:

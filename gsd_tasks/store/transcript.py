@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gsd_tasks.store.holding import Claim
 
 PAGE_ENTRIES: Final = 200
+#: An entry may have megabytes: of a page only what begins within so many is read.
+PAGE_BYTES: Final = 8 * 1024 * 1024
 # Written out for the driver, as with the output rows: binary arrays, one statement, the offset as part of the guard.
 APPEND: Final[LiteralString] = """
 WITH held AS (
@@ -129,12 +131,12 @@ def last(connection: Connection, session_id: SessionId, kinds: Iterable[str] = S
     return connection.execute(newest).scalar_one_or_none()
 
 
-def delivered(connection: Connection, session_id: SessionId, uuids: Iterable[UUID]) -> set[str]:
-    """Which of these messages have come into the conversation, restored points of it or not."""
-    known = select(transcript.c.uuid).where(
+def delivered(connection: Connection, session_id: SessionId, uuids: Iterable[UUID]) -> set[tuple[str, str | None]]:
+    """Which of these messages stand in the transcript, at restored points of it or not, each with the entry's kind."""
+    known = select(transcript.c.uuid, transcript.c.kind).where(
         transcript.c.session_id == session_id, transcript.c.uuid.in_([str(uuid) for uuid in uuids])
     )
-    return set(connection.execute(known).scalars())
+    return {(row.uuid, row.kind) for row in connection.execute(known)}
 
 
 def last_entry(session_id: ColumnElement[UUID]) -> ScalarSelect[int]:
@@ -165,8 +167,12 @@ def copied(born: CTE, source: SessionId) -> CTE:
 
 def _page(connection: Connection, session_id: SessionId, after_seq: int) -> list[Line]:
     lines = _live_of(session_id, transcript.c.seq, transcript.c.kind, transcript.c.entry)
-    page = lines.where(transcript.c.seq > after_seq).order_by(transcript.c.seq).limit(PAGE_ENTRIES)
-    return [Line(*row) for row in connection.execute(page)]
+    page = lines.where(transcript.c.seq > after_seq).order_by(transcript.c.seq).limit(PAGE_ENTRIES).subquery()
+    # The length of a long value is read from its header, the value itself is not fetched.
+    size = func.octet_length(page.c.entry)
+    summed = select(page, (func.sum(size).over(order_by=page.c.seq) - size).label("before")).subquery()
+    within = select(summed.c.seq, summed.c.kind, summed.c.entry).where(summed.c.before < PAGE_BYTES)
+    return [Line(*row) for row in connection.execute(within.order_by(summed.c.seq))]
 
 
 def _live_of(session_id: SessionId, *columns: ColumnElement[Any]) -> Select[Any]:

@@ -346,11 +346,13 @@ def _while_idle(what: str) -> ColumnElement[str]:
 def _still_wanted(verdict: Verdict, heard: int) -> list[ColumnElement[bool]]:
     """What a verdict takes people to want. A wish does not matter to what went well, and a cancel is never taken back.
 
-    A message does: it was accepted, so it is answered.
+    A message does: it was accepted, so it is answered, also where it comes after an interrupt.
     """
     match verdict.status:
         case Status.COMPLETED:
             return [sessions.c.last_message <= heard]
+        case Status.FAILED if verdict.reason is Reason.INTERRUPTED:
+            return [sessions.c.wanted.is_(None), sessions.c.last_message <= heard]
         case Status.QUEUED | Status.FAILED:
             return [sessions.c.wanted.is_(None)]
         case Status.PAUSED:

@@ -159,3 +159,16 @@ def test_removing_takes_one_attempt_and_follows_no_link(tmp_path: Path) -> None:
     assert not private_dir(tmp_path / "p", ID, 1).exists()
     assert other.exists()
     assert outside.exists()
+
+
+def test_folders_that_a_child_has_nested_too_deeply_are_removed_too(tmp_path: Path) -> None:
+    folder = make_private_dir(tmp_path, ID, 1)
+    here = os.open(folder / "tmp", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    remove_private_dir(tmp_path, ID, 1)
+    assert not folder.exists()

@@ -38,11 +38,11 @@ def test_the_workers_own_settings_are_no_secrets_of_anybodys(folder: Path, name:
 def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     """As Kubernetes makes them: the folder itself may be reached through one."""
     (folder / "..2026").mkdir()
-    (folder / "..2026/TOKEN").write_text("a value")
+    (folder / "..2026/TOKEN").write_text("a value 1")
     (folder / "..data").symlink_to("..2026")
     (folder / "TOKEN").symlink_to("..data/TOKEN")
     (folder.parent / "mounted").symlink_to(folder)
-    assert read_secret(folder.parent / "mounted", "TOKEN") == "a value"
+    assert read_secret(folder.parent / "mounted", "TOKEN") == "a value 1"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,12 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
         (None, "No such file"),
         (b"", "shorter than 4"),
         (b"abc\n", "shorter than 4"),
+        (b"type", "plain word"),
+        (b"assistant", "plain word"),
+        (b"15432", "plain word or number"),
+        (b"2026-11-21", "plain word or number"),
+        (b'"quoted0"', "quotation mark"),
+        (b"ends0\\", "backslash"),
         (b"x" * (LARGEST_VALUE_BYTES + 1), "longer than"),
         (b"value\xff", "no text"),
         (b"val\0ue", "NUL"),

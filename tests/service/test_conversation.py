@@ -16,7 +16,7 @@ from gsd_tasks.process.contain import kill_shim
 from gsd_tasks.service import control, talk
 from gsd_tasks.service import settle as settling
 from gsd_tasks.service.node import Node
-from gsd_tasks.testing import Hang, Text, ToolCall, Turn
+from gsd_tasks.testing import Hang, Reply, Text, ToolCall, Turn
 from tests.service.conversing import Talks, offline, unheard
 from tests.waiting import until
 
@@ -137,6 +137,20 @@ def test_what_is_sent_before_it_runs_is_said_with_the_prompt(talks: Talks, monke
     assert said.count("zeppelin") == said.count("quagga") == 1
 
 
+def test_what_the_cli_makes_one_prompt_of_is_not_said_again(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has queued up between two turns is one entry of its record, under the uuid of the last message."""
+    with offline(monkeypatch, [Text("One."), Text("Two."), Text("Three.")]) as model, talks.worker() as node:
+        session_id = talks.enqueue("First")
+        for words in ("Say what a zeppelin is", "And a quagga"):
+            talk.send(talks.database, session_id, words)
+        talks.run(node, session_id)
+        talks.resume(session_id, "Again")
+        ended = talks.run(node, session_id)
+
+    assert (ended.status, ended.attempt, _answer(ended)) == (Status.COMPLETED, 2, "Three."), ended
+    assert [json.dumps(model.requests[-1].body).count(words) for words in ("zeppelin", "quagga")] == [1, 1]
+
+
 def test_what_comes_too_late_for_the_child_is_answered_by_another_attempt(
     talks: Talks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +201,45 @@ def test_an_interrupt_alone_ends_the_session_and_a_follow_up_goes_on(
     assert len(model.requests) == 2
     assert "somebody interrupted it" in model.requests[1].last_prompt
     assert model.requests[1].last_prompt.endswith("Do something else")
+
+
+def test_a_turn_that_begins_with_what_was_sent_can_be_interrupted_too(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two turns the CLI has given a result and nobody has said anything more: it is not done all the same."""
+    answering = Reply.of(Text("Not so fast."), delay_s=0.3)
+    with offline(monkeypatch, [answering, SLOW]) as model, talks.worker() as node:
+        session_id = talks.enqueue("First", claude=BASH)
+        with talks.running(node, session_id):
+            model.wait_for(1)
+            talk.send(talks.database, session_id, "And this")
+            node.keeper.hurry()
+            talks.until_transcript_has(session_id, "once >>")
+            talk.interrupt(talks.database, session_id)
+            node.keeper.hurry()
+        ended = talks.now(session_id)
+
+    assert (ended.status, ended.reason, ended.attempt) == (Status.FAILED, Reason.INTERRUPTED, 1), ended
+    assert "And this" in model.requests[1].last_prompt
+
+
+def test_what_is_said_just_after_an_interrupt_is_answered(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn has ended, and the child's input with it; the session still runs for a moment."""
+    with offline(monkeypatch, [SLOW, Text("Instead.")]) as model, talks.worker() as node:
+        session_id = talks.enqueue("Work", claude=BASH)
+        with monkeypatch.context() as patched:
+            patched.setattr("gsd_tasks.service.attempt.settling.settle", _says_more_first(talks, session_id, after=1))
+            with talks.running(node, session_id):
+                talks.until_transcript_has(session_id, "once >>")
+                talk.interrupt(talks.database, session_id)
+                node.keeper.hurry()
+        between = talks.now(session_id)
+        ended = talks.run(node, session_id)
+
+    assert (between.status, between.reason) == (Status.QUEUED, Reason.MESSAGE), between
+    assert (ended.status, ended.attempt, _answer(ended)) == (Status.COMPLETED, 2, "Instead.")
+    assert "somebody interrupted it" in model.requests[-1].last_prompt
+    assert model.requests[-1].last_prompt.endswith("Wait, there is more")
 
 
 def test_a_pause_goes_on_where_it_was(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +293,11 @@ def test_only_a_conversation_is_talked_to(talks: Talks) -> None:
         talk.send(talks.database, queued, "More")
 
 
-def _says_more_first(talks: Talks, session_id: SessionId) -> Callable[..., Verdict]:
+def _says_more_first(talks: Talks, session_id: SessionId, after: int = 0) -> Callable[..., Verdict]:
     real = settling.settle
 
     def settled(*args: Any, **more: Any) -> Verdict:
-        if talks.now(session_id).messages == 0:
+        if talks.now(session_id).messages == after:
             talk.send(talks.database, session_id, "Wait, there is more")
         return real(*args, **more)
 

@@ -97,8 +97,8 @@ def test_a_named_secret_reaches_a_command_and_is_hidden_in_its_rows(
 def test_why_it_failed_is_told_without_its_secrets(
     node: Node, enqueue: Callable[..., SessionId], now: Now, secrets_dir: Path
 ) -> None:
-    (secrets_dir / "WORD").write_text("classified")
-    session_id = enqueue(command=("/nowhere/classified/program",), secrets=("WORD",))
+    (secrets_dir / "WORD").write_text("class1fied")
+    session_id = enqueue(command=("/nowhere/class1fied/program",), secrets=("WORD",))
     run_session(node, session_id)
     assert now(session_id).reason is Reason.START_FAILED
     assert (now(session_id).detail or "").startswith("/nowhere/**********/program: ")

@@ -23,8 +23,8 @@ from gsd_tasks.domain.policy import Ending, decide
 from gsd_tasks.domain.session import Holder, OnLost, SessionId, Stream, Submission, WorkerId
 from gsd_tasks.domain.state import Reason, Status, Wanted
 from gsd_tasks.domain.statistics import By
-from gsd_tasks.local.embedded import EmbeddedServers
 from gsd_tasks.domain.transcript import Entry
+from gsd_tasks.local.embedded import EmbeddedServers
 from gsd_tasks.store import (
     Claim,
     Connection,
@@ -252,10 +252,13 @@ def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, 
         assert plan.pages <= 300 + 30 * case.rows, str(plan)
 
 
+MODULES: Final = (transitions, leases, outputs, adoption, expiry, sessions, messages, transcript, turns, statistics)
+
+
 def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
     statements = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (transitions, leases, outputs, adoption, expiry, sessions, messages, transcript, turns, statistics)
+        for module in MODULES
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
         if "connection" in inspect.signature(function).parameters

@@ -77,3 +77,11 @@ def test_a_notice_says_why_and_ends_with_what_is_to_be_done() -> None:
     assert notice("x", "Do this").endswith("\n\nDo this")
     assert "final answer" in notice("x")
     assert "final answer" not in notice("x", "Do this")
+
+
+def test_an_entry_may_be_long_but_no_heap_of_tiny_values() -> None:
+    """A child can write what it likes into the record, and so many values would take gigabytes of its worker."""
+    text = 'a "quoted", [bracketed] line: {of} text\n' * 100_000
+    assert read_entry(json.dumps({"type": "user", "message": {"content": text}, "uuid": "u1"})) == Entry("user", "u1")
+    assert read_entry('{"type": "user", "uuid": "u1", "a": [' + "[], " * 600_000 + "[]]}") == Entry(None, None)
+    assert read_entry('{"type": "user", "uuid": "u1", "a": [' + "1," * 600_000 + "1]}") == Entry(None, None)
