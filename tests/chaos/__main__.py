@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
+from tests.chaos import netns
 from tests.chaos.disk import enter_namespace
 from tests.chaos.report import render
 from tests.chaos.run import Run
@@ -20,13 +21,19 @@ from tests.chaos.schedule import Kind
 def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     disk = enter_namespace("tests.chaos", arguments)
+    no_cables = netns.why_not()
+    if no_cables is None:
+        netns.enter()
+    elif set(options.only) == {Kind.CABLE_CUT}:
+        _say(_describe(no_cables))
+        return 2
     _forget_settings()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     root = Path(tempfile.mkdtemp(prefix="gsd-chaos-"))
-    _say(f"{root}; {disk}")
+    _say(f"{root}; {disk}; {_describe(no_cables)}")
     try:
-        with Run(root, options.seed, _say) as run:
+        with Run(root, options.seed, _say, cables=no_cables is None) as run:
             try:
                 outcome = run(options.faults, options.only)
             except KeyboardInterrupt:
@@ -65,6 +72,10 @@ def _kinds(text: str) -> list[Kind]:
     if not chosen:
         raise argparse.ArgumentTypeError(f"{text}: there are {', '.join(Kind)}")
     return chosen
+
+
+def _describe(no_cables: str | None) -> str:
+    return "cables can be cut" if no_cables is None else f"no {Kind.CABLE_CUT}: {no_cables}"
 
 
 def _forget_settings() -> None:

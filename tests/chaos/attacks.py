@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gsd_tasks.local.stamp import Stamp
+from tests.chaos import netns, proxy
 from tests.chaos.clock import boot_ns
 from tests.chaos.cluster import Cluster
 from tests.chaos.hosts import Worker
 from tests.chaos.load import Load
-from tests.chaos.proxy import CUTS
 from tests.chaos.schedule import Fault, Kind
 from tests.chaos.servers import Attacked, cut_backends, wipe_redis
 from tests.chaos.supervised import Supervised
-from tests.chaos.timing import Silence
+from tests.chaos.timing import Mended, Silence
 from tests.chaos.trees import Tree, send
 from tests.chaos.watch import Seen
 
@@ -33,10 +33,11 @@ class Strike(NamedTuple):
 
 
 class Attacker:
-    """Does what the schedule says, to this cluster. For the main thread."""
+    """Does what the schedule says, to this cluster. For the main thread. `mended`: whose cables it has mended."""
 
-    def __init__(self, cluster: Cluster, load: Load, seen: Seen) -> None:
+    def __init__(self, cluster: Cluster, load: Load, seen: Seen, mended: list[Mended]) -> None:
         self._cluster = cluster
+        self._mended = mended
         self._load = load
         self._seen = seen
         #: Trees of which shim or init stands still by our doing, until when it is healed.
@@ -50,6 +51,8 @@ class Attacker:
                 return self._strike_tree(fault, subject, how)
             case "worker":
                 return self._strike_worker(fault)
+            case "cable":
+                return self._cut_cable(fault)
             case "host":
                 return self._lose_host(fault)
             case "maintenance":
@@ -109,8 +112,26 @@ class Attacker:
             case Kind.WORKER_STOP:
                 return self._stop(process)
             case _:
-                wire = CUTS[int(fault.twist * len(CUTS))]
+                wire = fault.choose_form(proxy.CUTS)
                 return Strike(f"{process.name} {wire}", heal=worker.wires.cut(wire))
+
+    def _cut_cable(self, fault: Fault) -> Strike | None:
+        worker = fault.choose([worker for worker in self._cluster.workers if worker.cable and worker.process.pid])
+        if worker is None or worker.cable is None:
+            return None
+        cable, pid, held = worker.cable, worker.process.pid, self._silences(fault, worker)
+        how = fault.choose_form(netns.CUTS)
+        cable.cut(how)
+        cut = cable.cuts
+
+        def heal() -> None:
+            if not cable.is_cut or cable.cuts != cut:
+                return  # mended by others, or cut anew
+            cable.mend()
+            if pid is not None and worker.process.pid == pid:
+                self._mended.append(Mended(pid, boot_ns()))
+
+        return Strike(f"{worker.process.name} {how}", silenced=held, heal=heal)
 
     def _lose_host(self, fault: Fault) -> Strike | None:
         host = fault.choose([host for host in self._cluster.hosts if not host.is_down])

@@ -112,7 +112,7 @@ class Writer:
 
 
 def main(records: str, plan_text: str) -> int:
-    session, attempt = os.environ["GSD_SESSION_ID"], int(os.environ["GSD_ATTEMPT"])
+    session, attempt = os.environ["GSDTASKS_SESSION_ID"], int(os.environ["GSDTASKS_ATTEMPT"])
     plan = Plan.decode(plan_text)
     path = Path(records) / session / f"{attempt}.{boot_ns()}-{os.getpid()}"
     record = Record(path)

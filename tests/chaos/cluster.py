@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -21,7 +22,8 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import migrate
 from tests.chaos.disk import Disk
 from tests.chaos.hosts import Host, Wires, Worker
-from tests.chaos.proxy import Loop
+from tests.chaos.netns import Cable
+from tests.chaos.proxy import LOOPBACK, Loop
 from tests.chaos.servers import make_postgres, make_redis
 from tests.chaos.supervised import Supervised
 
@@ -44,10 +46,11 @@ QUIET: Final = ("--without-gossip", "--without-mingle", "-l", "INFO")
 class Cluster:
     """Owns every process and folder of a run. Its methods belong to the main thread.
 
-    `tell` is given a sentence for whatever is worth a line in the report.
+    `tell` is given a sentence for whatever is worth a line in the report. With `cables` each worker is in a network of
+    its own.
     """
 
-    def __init__(self, root: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, tell: Callable[[str], None], *, cables: bool) -> None:
         self.root = root
         self.work = root / "work"
         self.records = root / "records"
@@ -55,6 +58,7 @@ class Cluster:
         self.postgres = make_postgres(root / "postgres", tell)
         self.redis = make_redis(root / "valkey", tell)
         self.loop = Loop()
+        self._cable_numbers = itertools.count(1) if cables else None
         self.hosts: list[Host] = []
         self.maintenance = self._celery("maintenance", "worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *QUIET)
         schedule = str(root / "beat-schedule")
@@ -122,8 +126,10 @@ class Cluster:
 
     def stop(self) -> None:
         """The processes, in good order. What does not obey is told."""
-        workers = [worker.process for worker in self.workers]
-        for process in (self.beat, *workers, self.maintenance):
+        processes = [self.beat, *(worker.process for worker in self.workers), self.maintenance]
+        for process in processes:
+            process.ask_to_stop()
+        for process in processes:
             if not process.stop(STOPS_WITHIN_S):
                 self._tell(f"{process.name} has not ended {STOPS_WITHIN_S:.0f} s after the last SIGTERM: killed")
 
@@ -135,6 +141,9 @@ class Cluster:
             host.end_shims()
             if host.disk is not None:
                 host.disk.close(self.root / f"disk-{host.name}" if keep else None)
+        for worker in self.workers:
+            if worker.cable is not None:
+                worker.cable.close()
         self.postgres.close()
         self.redis.close()
         self.loop.close()
@@ -145,26 +154,31 @@ class Cluster:
         host = Host(name, self.root / "hosts" / name)
         host.state_dir.mkdir(parents=True, mode=0o700)
         for worker in workers:
-            wires, env = self._wires()
+            cable = None if self._cable_numbers is None else Cable(next(self._cable_numbers))
+            wires, env = self._wires(cable.address if cable else LOOPBACK)
             env |= {"GSD_STATE_DIR": str(host.state_dir)}
-            process = self._celery(worker, "worker", "-n", f"{worker}@%h", "-E", *QUIET, env=env)
+            process = self._celery(worker, "worker", "-n", f"{worker}@%h", "-E", *QUIET, env=env, cable=cable)
             process.starts_ns = host.starts_ns
-            host.workers.append(Worker(process, wires))
+            host.workers.append(Worker(process, wires, cable))
         return host
 
-    def _wires(self) -> tuple[Wires, dict[str, str]]:
-        """Proxies to both servers, and the settings that lead through them."""
+    def _wires(self, address: str) -> tuple[Wires, dict[str, str]]:
+        """Proxies at this address to both servers, and the settings that lead through them."""
         env, proxies = {}, []
         for name, url in (("GSD_DATABASE_URL", self.database_url), ("GSD_REDIS_URL", self.redis_url)):
-            proxy, port = self.loop.proxy(urlsplit(url).port or 0)
+            server = f"{LOOPBACK}:{urlsplit(url).port}/"
+            proxy, port = self.loop.proxy(urlsplit(url).port or 0, address)
             proxies.append(proxy)
-            env[name] = url.replace(f":{urlsplit(url).port}/", f":{port}/")
+            env[name] = url.replace(server, f"{address}:{port}/")
         return Wires(self.loop, tuple(proxies)), env
 
-    def _celery(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Supervised:
+    def _celery(
+        self, name: str, *arguments: str, env: Mapping[str, str] | None = None, cable: Cable | None = None
+    ) -> Supervised:
+        argv = (sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments)
         part = Part(
             name=name,
-            argv=(sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments),
+            argv=cable.at_far_end(*argv) if cable else argv,
             death_signal=signal.SIGKILL,  # without us there is nobody to wait for it
             env=self._env() | dict(env or {}),
             log=self.root / "logs" / f"{name}.log",

@@ -64,9 +64,19 @@ class Grant(NamedTuple):
     seen_ns: int
 
 
+class Taken(NamedTuple):
+    """A claim, by the worker with this pid."""
+
+    pid: int
+    at_ns: int
+
+
 @dataclass(slots=True)
 class Evidence:
-    """All that the checkers are given. `struck` are the (session, attempt) whose processes were killed on purpose."""
+    """All that the checkers are given.
+
+    `struck` are the (session, attempt) whose processes were killed on purpose, `killed_ns` when workers were.
+    """
 
     sessions: list[SessionFacts]
     attempts: list[AttemptFacts]
@@ -75,6 +85,7 @@ class Evidence:
     lives: list[Life]
     grants: list[Grant] = field(default_factory=list)
     struck: set[tuple[str, int]] = field(default_factory=set)
+    killed_ns: list[int] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     locks: list[str] = field(default_factory=list)
 
@@ -100,6 +111,12 @@ def read_history(connection: psycopg.Connection, boot_minus_wall_ns: int) -> lis
                  FROM session_history ORDER BY session_id, id"""
     found = [Transition(*row) for row in connection.execute(query)]
     return [one._replace(at_boot_ns=one.at_boot_ns * 1000 + boot_minus_wall_ns) for one in found]
+
+
+def read_taken(connection: psycopg.Connection, boot_minus_wall_ns: int) -> list[Taken]:
+    query = """SELECT pid, (extract(epoch FROM at) * 1000000)::bigint
+                 FROM session_history JOIN workers ON workers.id = worker_id WHERE reason = 'claimed'"""
+    return [Taken(pid, at_us * 1000 + boot_minus_wall_ns) for pid, at_us in connection.execute(query)]
 
 
 def read_rows(connection: psycopg.Connection) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gsd_tasks.process.contain import kill_shim, sweep_marker
 from tests.chaos.disk import Disk
+from tests.chaos.netns import Cable
 from tests.chaos.proxy import Loop, Proxy, Wire
 from tests.chaos.supervised import Supervised
 from tests.chaos.trees import Tree, find_trees, send
@@ -46,10 +47,17 @@ class Wires:
 
 @dataclass(slots=True)
 class Worker:
-    """A worker, on one host."""
+    """A worker, on one host; at the far end of its cable, if it has one."""
 
     process: Supervised
     wires: Wires
+    cable: Cable | None = None
+
+    def mend(self) -> None:
+        """Both, whatever has cut them."""
+        self.wires.mend()
+        if self.cable is not None:
+            self.cable.mend()
 
 
 @dataclass(slots=True)
@@ -86,7 +94,7 @@ class Host:
 
     def come_back(self) -> None:
         for worker in self.workers:
-            worker.wires.mend()
+            worker.mend()
         self.is_down = False
 
     def forget(self) -> None:

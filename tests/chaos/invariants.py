@@ -58,13 +58,28 @@ def check_ended(sessions: Iterable[SessionFacts]) -> Iterator[Violation]:
 def check_causes(evidence: Evidence) -> Iterator[Violation]:
     """Nothing ends for a reason that nobody gave it."""
     failed = {session.id: session for session in evidence.sessions if session.status == Status.FAILED}
+    explained = evidence.struck | _killed_in_launching(evidence)
     for attempt in evidence.attempts:
         key, reason = (attempt.session, attempt.attempt), attempt.reason
-        if reason in FAULTY or (reason in VIOLENT and key not in evidence.struck):
+        if reason in FAULTY or (reason in VIOLENT and key not in explained):
             yield Violation(Figure.UNEXPLAINED, attempt.session, f"attempt {key[1]}: {reason}, {attempt.detail}")
     for session in failed.values():
         if session.reason == Reason.LEASE_LOST and session.on_lost == OnLost.REQUEUE:
             yield Violation(Figure.UNEXPLAINED, session.id, f"failed, and was to be queued again: {session.detail}")
+
+
+def _killed_in_launching(evidence: Evidence) -> set[tuple[str, int]]:
+    """Attempts without a child, during which a worker was killed: a shim that has not begun ends with its worker."""
+    began = {(life.session, life.attempt) for life in evidence.lives}
+    claimed_ns = {
+        (one.session, one.attempt): one.at_boot_ns for one in evidence.history if one.reason == Reason.CLAIMED
+    }
+    return {
+        key
+        for one in evidence.attempts
+        if (key := (one.session, one.attempt)) not in began
+        and any(claimed_ns[key] < killed_ns < (one.ended_boot_ns or 0) for killed_ns in evidence.killed_ns)
+    }
 
 
 def check_histories(evidence: Evidence) -> Iterator[Violation]:

@@ -13,11 +13,15 @@ import threading
 from enum import StrEnum
 from typing import Final
 
+LOOPBACK: Final = "127.0.0.1"
 CHUNK_BYTES: Final = 64 * 1024
 #: What a worker writes is larger: rows, claims, ends. A ping, a renewal and the greetings of a connection are not.
 LARGE_BYTES: Final = 256
+TCP_USER_TIMEOUT: Final = 18  # <linux/tcp.h>
 #: Close without a word of goodbye: the other side sees a reset.
 ABRUPTLY: Final = struct.pack("ii", 1, 0)
+#: As `gsd_tasks.store.database` has it of a server: who is gone without a word is let go of after a minute.
+KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, TCP_USER_TIMEOUT: 60_000}
 
 
 class Wire(StrEnum):
@@ -36,8 +40,9 @@ CUTS: Final = (Wire.HELD, Wire.DEAF, Wire.DROPPING, Wire.RESETTING)
 class Proxy:
     """Listens on a port of its own and passes on to `target`. All that it does, it does in the thread of its `Loop`."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, address: str) -> None:
         self._target_port = target_port
+        self._address = address
         self._wire = Wire.PASSING
         self._changed = asyncio.Event()
         self._links: set[_Link] = set()
@@ -45,7 +50,7 @@ class Proxy:
 
     async def open(self) -> int:
         """Begin to listen; the port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._address, 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -71,8 +76,9 @@ class Proxy:
         if self._wire is Wire.RESETTING:
             _reset(to_asker)
             return
+        _keep_alive(to_asker)
         try:
-            server, to_server = await asyncio.open_connection("127.0.0.1", self._target_port)
+            server, to_server = await asyncio.open_connection(LOOPBACK, self._target_port)
         except OSError:
             _reset(to_asker)
             return
@@ -129,6 +135,14 @@ def _reset(end: asyncio.StreamWriter) -> None:
     end.transport.abort()
 
 
+def _keep_alive(end: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        connection = end.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class Loop:
     """The one thread of all proxies."""
 
@@ -138,11 +152,11 @@ class Loop:
         self._proxies: list[Proxy] = []
         self._thread.start()
 
-    def proxy(self, target_port: int) -> tuple[Proxy, int]:
-        """A proxy, and the port on which it listens."""
+    def proxy(self, target_port: int, address: str = LOOPBACK) -> tuple[Proxy, int]:
+        """A proxy, and the port of `address` on which it listens."""
 
         async def make() -> tuple[Proxy, int]:
-            proxy = Proxy(target_port)
+            proxy = Proxy(target_port, address)
             return proxy, await proxy.open()
 
         proxy, port = asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)

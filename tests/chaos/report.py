@@ -30,6 +30,7 @@ class Outcome:
     evidence: Evidence
     recoveries: list[Recovery]
     reaped_s: list[float]
+    taken_s: list[float]
     rows: int
     notes: list[str]
     asked: Mapping[str, int] = field(default_factory=dict)
@@ -50,7 +51,7 @@ def render(outcome: Outcome) -> Iterator[str]:
     yield from _counted("sessions ended", Counter(f"{s.status} ({s.reason})" for s in outcome.evidence.sessions))
     yield from _counted("why", Counter(_why(s) for s in found.sessions if s.reason in TOLD))
     yield from _counted("recoveries", recovery_kinds(outcome.evidence.history))
-    yield from _times(outcome.recoveries, outcome.reaped_s)
+    yield from _times(outcome.recoveries, outcome.reaped_s, outcome.taken_s)
     yield from (f"note: {note}" for note in outcome.notes)
     yield ""
     yield from _figures(outcome.violations)
@@ -83,7 +84,7 @@ def _counted(what: str, counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{what}: " + ", ".join(f"{name} {count}" for name, count in ordered)
 
 
-def _times(recoveries: list[Recovery], reaped_s: list[float]) -> Iterator[str]:
+def _times(recoveries: list[Recovery], reaped_s: list[float], taken_s: list[float]) -> Iterator[str]:
     by_way: dict[tuple[str, str], list[float]] = defaultdict(list)
     for recovery in recoveries:
         by_way[recovery.kind, recovery.way].append(recovery.seconds)
@@ -96,6 +97,8 @@ def _times(recoveries: list[Recovery], reaped_s: list[float]) -> Iterator[str]:
         yield _time("adopted, since the worker began", since_start)
     if reaped_s:
         yield _time("reaped, since the last renewal", reaped_s)
+    if taken_s:
+        yield _time("taking again, since it was mended", taken_s)
 
 
 def _time(what: str, seconds: list[float]) -> str:

@@ -26,7 +26,7 @@ from tests.chaos.records import read_lives
 from tests.chaos.report import Outcome
 from tests.chaos.rows import check_rows
 from tests.chaos.schedule import Fault, Kind, faults
-from tests.chaos.timing import Silence, reaped_after_s, recoveries
+from tests.chaos.timing import Mended, Silence, reaped_after_s, recoveries, taken_after_s
 from tests.chaos.watch import Watch
 
 TICK_S: Final = 0.05
@@ -45,7 +45,9 @@ class Course:
     """What happened in a run, besides what the cluster itself knows."""
 
     struck: set[tuple[str, int]] = field(default_factory=set)
+    killed_ns: list[int] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
+    mended: list[Mended] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -54,10 +56,10 @@ class Course:
 class Run:
     """A block within which a cluster runs below `root`; leaving it leaves nothing, or with `keep` the folder.
 
-    `say` is given each line for people as it comes.
+    With `cables` its workers are in networks of their own. `say` is given each line for people as it comes.
     """
 
-    def __init__(self, root: Path, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, seed: int, say: Callable[[str], None], *, cables: bool) -> None:
         self._seed = seed
         self._say = say
         self._began_ns = boot_ns()
@@ -65,7 +67,8 @@ class Run:
         self._heals: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self.keep = False
-        self._cluster = Cluster(root, self._note)
+        self._without = () if cables else (Kind.CABLE_CUT,)
+        self._cluster = Cluster(root, self._note, cables=cables)
         self._watch = Watch(self._cluster.database_url, LEASE_S)
         self._load: Load | None = None
 
@@ -95,10 +98,10 @@ class Run:
         self._say(f"{self._clock()} the cluster is up: {cluster.root}")
 
     def _attack(self, count: int, kinds: Collection[Kind]) -> None:
-        attacker = Attacker(self._cluster, self._loaded, self._watch.seen)
+        attacker = Attacker(self._cluster, self._loaded, self._watch.seen, self._course.mended)
         if count == 0:
             self._turn_for(4 * WARM_S)
-        schedule = faults(self._seed, kinds)
+        schedule = faults(self._seed, kinds, self._without)
         while self._course.done.total() < count and self._course.missed.total() < MOST_MISSED + count:
             fault = next(schedule)
             self._turn_for(fault.pause_s)
@@ -111,6 +114,8 @@ class Run:
             return
         self._course.done[fault.kind] += 1
         self._course.struck.update(strike.struck)
+        if fault.kind in (Kind.WORKER_KILL, Kind.HOST_KILL):
+            self._course.killed_ns.append(boot_ns())
         self._course.silences += strike.silenced
         if strike.heal is not None:
             self._heal_at(boot_ns() + int(fault.lasts_s * S), strike.heal)
@@ -161,10 +166,12 @@ class Run:
                 lives=read_lives(self._cluster.records),
                 grants=list(seen.grants.values()),
                 struck=course.struck,
+                killed_ns=course.killed_ns,
                 left=left,
                 locks=list(seen.long_locks.values()),
             )
             violations = list(judge(evidence))
+            taken = facts.read_taken(connection, wall_to_boot_ns)
         return Outcome(
             seed=self._seed,
             took_s=(boot_ns() - self._began_ns) / S,
@@ -174,6 +181,7 @@ class Run:
             evidence=evidence,
             recoveries=recoveries(course.silences, evidence.history, seen.steps, seen.looks_ns),
             reaped_s=reaped_after_s(evidence.attempts, evidence.grants, LEASE_S),
+            taken_s=taken_after_s(course.mended, taken),
             rows=rows,
             notes=[*course.notes, *self._stops()],
             asked=self._loaded.asked,

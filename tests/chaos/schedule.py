@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ class Kind(StrEnum):
     WORKER_STOP = "worker.stop"
     WORKER_TERM = "worker.term"
     WORKER_CUT = "worker.cut"
+    CABLE_CUT = "cable.cut"
     HOST_KILL = "host.kill"
     MAINTENANCE_KILL = "maintenance.kill"
     MAINTENANCE_STOP = "maintenance.stop"
@@ -69,6 +70,7 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.WORKER_STOP: Habit(9, 0.5, 8),
     Kind.WORKER_TERM: Habit(8, 0.1, 1),
     Kind.WORKER_CUT: Habit(9, 0.5, 8),
+    Kind.CABLE_CUT: Habit(9, 0.5, 12),
     Kind.HOST_KILL: Habit(4, 0.5, 6),
     Kind.MAINTENANCE_KILL: Habit(4, 0.2, 3),
     Kind.MAINTENANCE_STOP: Habit(3, 0.5, 6),
@@ -105,9 +107,12 @@ class Fault(NamedTuple):
     def choose(self, among: list[T]) -> T | None:
         return among[int(self.aim * len(among))] if among else None
 
+    def choose_form(self, among: Sequence[T]) -> T:
+        return among[int(self.twist * len(among))]
 
-def faults(seed: int, kinds: Collection[Kind] = ()) -> Iterator[Fault]:
-    """Without end. With `kinds`, those alone."""
+
+def faults(seed: int, kinds: Collection[Kind] = (), without: Collection[Kind] = ()) -> Iterator[Fault]:
+    """Without end. With `kinds`, those alone. `without` leaves some out, and changes nothing else."""
     drawn = random.Random(seed)
     habits = {kind: habit for kind, habit in HABITS.items() if not kinds or kind in kinds}
     weights = [habit.weight for habit in habits.values()]
@@ -117,4 +122,6 @@ def faults(seed: int, kinds: Collection[Kind] = ()) -> Iterator[Fault]:
         pause_s = drawn.uniform(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         (kind,) = drawn.choices(list(habits), weights)
         lasts_s = habits[kind].draw(drawn.random())
-        yield Fault(number, pause_s, kind, drawn.random(), lasts_s, drawn.random())
+        fault = Fault(number, pause_s, kind, drawn.random(), lasts_s, drawn.random())
+        if kind not in without:
+            yield fault

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gsd_tasks.local.life import Child, end, spawn
+from gsd_tasks.local.life import Child, end, spawn, wait_end
 from gsd_tasks.local.part import Part
 from tests.chaos.clock import S, boot_ns
 
@@ -72,13 +72,17 @@ class Supervised:
         if self.child is not None and self.child.exit_status() is None:
             self.child.send(number)
 
+    def ask_to_stop(self) -> None:
+        """For good; `stop` waits for it."""
+        self.send(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+
     def stop(self, bound_s: float) -> bool:
-        """For good. True: it ended by itself after SIGTERM."""
-        if self.child is None or self.child.exit_status() is not None:
+        """Whether it ends by itself in time. It ends."""
+        if self.child is None or wait_end(self.child, bound_s):
             return True
-        self.child.send(signal.SIGCONT)
-        end(self.child, signal.SIGTERM, bound_s)
-        return self.child.exit_status() != -signal.SIGKILL
+        end(self.child, signal.SIGKILL, bound_s)
+        return False
 
     def _hurry(self, now: int) -> None:
         if self._term_at_ns is not None and not self._killed and now - self._term_at_ns > STOP_BOUND_S * S:

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: Of the first three thousand, the one whose first thirty faults are of the most kinds.
-SEED = 2600
+#: Of the first three thousand that cut a cable for longer than a lease, the one whose first thirty faults are of most
+#: kinds.
+SEED = 2488
 FAULTS = 30
 ENDS_WITHIN_S = 60
 

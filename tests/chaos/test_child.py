@@ -21,7 +21,7 @@ from tests.waiting import until
 def start(tmp_path: Path, plan: Plan, attempt: int = 1) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-I", "-S", child.__file__, str(tmp_path), plan.encode()],
-        env={"GSD_SESSION_ID": "a-session", "GSD_ATTEMPT": str(attempt)},
+        env={"GSDTASKS_SESSION_ID": "a-session", "GSDTASKS_ATTEMPT": str(attempt)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -11,7 +11,7 @@ from gsd_tasks.domain.state import Reason, Status
 from tests.chaos.child import line
 from tests.chaos.clock import S
 from tests.chaos.evidence import Evidence, Row
-from tests.chaos.invariants import Figure
+from tests.chaos.invariants import Figure, check_causes
 from tests.chaos.run import judge
 from tests.chaos.stories import SESSION, grant, life, whole_story
 
@@ -187,6 +187,15 @@ def test_a_child_that_dies_although_nobody_struck_it_is_unexplained(story: Evide
 
     assert figures(story) == {Figure.UNEXPLAINED: 1}
     assert figures(replace(story, struck={(SESSION, 2)})) == {}
+
+
+def test_a_shim_whose_worker_was_killed_before_its_child_began_is_explained(story: Evidence) -> None:
+    story.attempts[0] = story.attempts[0]._replace(reason=Reason.CHILD_LOST)
+    launching = replace(story, lives=story.lives[1:], killed_ns=[10 * S])
+
+    assert not list(check_causes(launching))
+    for unexplained in (replace(launching, killed_ns=[26 * S]), replace(launching, lives=story.lives)):
+        assert [violation.figure for violation in check_causes(unexplained)] == [Figure.UNEXPLAINED]
 
 
 def test_a_session_that_fails_although_it_was_to_be_queued_again_is_unexplained(story: Evidence) -> None:

@@ -26,9 +26,18 @@ def test_some_kinds_alone() -> None:
     assert {fault.kind for fault in islice(faults(1, [Kind.WORKER_KILL]), 20)} == {Kind.WORKER_KILL}
 
 
+def test_a_kind_that_is_left_out_changes_no_other_fault() -> None:
+    whole = list(islice(faults(7), 200))
+    rest = [fault for fault in whole if fault.kind is not Kind.CABLE_CUT]
+
+    assert len(rest) < len(whole)
+    assert list(islice(faults(7, without=[Kind.CABLE_CUT]), len(rest))) == rest
+
+
 def test_an_aim_finds_one_of_what_there_is_or_nothing() -> None:
     fault = next(faults(3))
 
     assert fault.choose([]) is None
     assert fault.choose(["only"]) == "only"
+    assert {one.choose_form("abc") for one in islice(faults(3), 50)} == {"a", "b", "c"}
     assert {one.choose(["a", "b", "c"]) for one in islice(faults(3), 50)} == {"a", "b", "c"}

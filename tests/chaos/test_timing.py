@@ -4,9 +4,9 @@ import pytest
 
 from gsd_tasks.domain.state import Reason, Status
 from tests.chaos.clock import S
-from tests.chaos.evidence import Transition
+from tests.chaos.evidence import Taken, Transition
 from tests.chaos.stories import LEASE_S, whole_story
-from tests.chaos.timing import Recovery, Silence, quantile, reaped_after_s, recoveries
+from tests.chaos.timing import Mended, Recovery, Silence, quantile, reaped_after_s, recoveries, taken_after_s
 from tests.chaos.watch import Step
 
 SESSION = "a-session"
@@ -75,6 +75,12 @@ def test_what_is_reaped_is_counted_from_its_last_renewal() -> None:
     # Its leases of 3 s ended at 12 to 23 s; it was recovered at 25 s.
     assert reaped_after_s(story.attempts, story.grants, LEASE_S) == [5.0]
     assert reaped_after_s(story.attempts, [], LEASE_S) == []
+
+
+def test_a_worker_that_is_connected_again_is_timed_up_to_its_next_claim() -> None:
+    claims = [Taken(7, 9 * S), Taken(7, 14 * S), Taken(7, 12 * S), Taken(8, 11 * S)]
+
+    assert taken_after_s([Mended(7, 10 * S), Mended(7, 13 * S), Mended(9, 10 * S)], claims) == [2.0, 1.0]
 
 
 def test_quantiles() -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from gsd_tasks.domain.state import Reason, Status
 from tests.chaos.clock import S
-from tests.chaos.evidence import AttemptFacts, Grant, Transition
+from tests.chaos.evidence import AttemptFacts, Grant, Taken, Transition
 from tests.chaos.watch import Step
 
 #: A statement that a killed worker had sent may still be carried out.
@@ -23,6 +23,13 @@ class Silence(NamedTuple):
     at_ns: int
     kind: str
     starts_ns: Sequence[int] = ()
+
+
+class Mended(NamedTuple):
+    """The worker with this pid had been cut off, and is no more."""
+
+    pid: int
+    at_ns: int
 
 
 class Recovery(NamedTuple):
@@ -83,6 +90,15 @@ def _streams_again(silence: Silence, steps: list[Step], looks_ns: Sequence[int])
     before = [step.last_seq for step in steps if step.at_ns <= looks_ns[first]]
     rows = before[-1] if before else 0
     return next((step.at_ns for step in steps if step.at_ns > looks_ns[first] and step.last_seq > rows), None)
+
+
+def taken_after_s(mended: Iterable[Mended], claims: Iterable[Taken]) -> list[float]:
+    """From the moment at which a worker was connected again until it took a session, if it lived to do so."""
+    taken_ns: dict[int, list[int]] = defaultdict(list)
+    for claim in claims:
+        taken_ns[claim.pid].append(claim.at_ns)
+    firsts = ((one.at_ns, min((at for at in taken_ns[one.pid] if at > one.at_ns), default=None)) for one in mended)
+    return [(first - at_ns) / S for at_ns, first in firsts if first is not None]
 
 
 def reaped_after_s(attempts: Iterable[AttemptFacts], grants: Iterable[Grant], lease_s: float) -> list[float]:

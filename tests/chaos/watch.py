@@ -84,7 +84,8 @@ class Watch:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(20)
+        if self._thread.ident is not None:
+            self._thread.join(20)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -7,13 +7,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import text
 
 from gsd_tasks.domain.policy import LOST
+from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import TRANSITIONS, Reason, Status
+from gsd_tasks.domain.transcript import PROMPT
 from gsd_tasks.store import Connection
+from gsd_tasks.store.messages import RECEIVING, prompt
 from gsd_tasks.store.silence import RECOVERED
 
 #: A row of a table, as JSON has it: ids and times are text.
@@ -28,11 +33,14 @@ SELECT jsonb_object_agg(kind, found) FROM (
     UNION ALL SELECT 'attempts', (SELECT jsonb_agg(to_jsonb(t) ORDER BY attempt) FROM attempts t)
     UNION ALL SELECT 'history', (SELECT jsonb_agg(to_jsonb(t) ORDER BY id) FROM session_history t)
     UNION ALL SELECT 'rows', (SELECT jsonb_agg(to_jsonb(t) ORDER BY seq) FROM session_outputs t)
+    UNION ALL SELECT 'messages', (SELECT jsonb_agg(to_jsonb(t) || jsonb_build_object('xid', t.xmin::text)
+                                                   ORDER BY number) FROM messages t)
+    UNION ALL SELECT 'entries', (SELECT jsonb_agg(to_jsonb(t) ORDER BY seq) FROM transcript t)
     UNION ALL SELECT 'recoveries', (SELECT jsonb_agg(to_jsonb(t) ORDER BY id) FROM recoveries t)
 ) AS tables (kind, found)
 """)
 #: Such an end is nobody's failure, and counts no try.
-_NO_FAILURE: Final = {*LOST, Reason.WORKER_STOPPED, Reason.RESUMED}
+_NO_FAILURE: Final = {*LOST, Reason.WORKER_STOPPED, Reason.RESUMED, Reason.MESSAGE}
 _COUNTS_RECOVERY: Final = re.compile(r"\brecovery \d+ of \d+$")
 
 
@@ -45,6 +53,8 @@ class Evidence:
     attempts: Mapping[str, Sequence[Record]]
     history: Mapping[str, Sequence[Record]]
     rows: Mapping[str, Sequence[Record]]
+    messages: Mapping[str, Sequence[Record]]
+    entries: Mapping[str, Sequence[Record]]
     recoveries: Sequence[Record]
 
 
@@ -57,6 +67,8 @@ def read(connection: Connection) -> Evidence:
         attempts=_by_session(found["attempts"]),
         history=_by_session(found["history"]),
         rows=_by_session(found["rows"]),
+        messages=_by_session(found["messages"]),
+        entries=_by_session(found["entries"]),
         recoveries=found["recoveries"] or (),
     )
 
@@ -65,7 +77,7 @@ def violations(evidence: Evidence) -> list[str]:
     """Everything that must never be, in a sentence each."""
     found = [
         f"{table} of a session that is not there"
-        for table in ("leases", "attempts", "history", "rows")
+        for table in ("leases", "attempts", "history", "rows", "messages", "entries")
         if not set(getattr(evidence, table)) <= set(evidence.sessions)
     ]
     for session_id, session in evidence.sessions.items():
@@ -76,6 +88,9 @@ def violations(evidence: Evidence) -> list[str]:
             _counts(session, history),
             _holding(session, attempts, lease),
             _output(session, attempts, lease, evidence.rows[session_id]),
+            _transcript(session, lease, evidence.entries[session_id]),
+            _messages(session, history, evidence.messages[session_id]),
+            _answers(session, history, evidence.messages[session_id], evidence.entries[session_id]),
         )
         found += [f"{session_id}: {problem}" for problem in problems]
     return found + list(_recoveries(evidence))
@@ -113,7 +128,7 @@ def _replay(session: Record, history: Sequence[Record]) -> Iterator[str]:
 def _counts(session: Record, history: Sequence[Record]) -> Iterator[str]:
     tries = recoveries = 0
     for entry in history:
-        if entry["reason"] == Reason.RETRIED:
+        if entry["reason"] in {Reason.RETRIED, Reason.FOLLOW_UP}:
             tries = recoveries = 0
         elif entry["from_status"] == Status.RUNNING and entry["to_status"] in {Status.QUEUED, Status.FAILED}:
             tries += entry["reason"] not in _NO_FAILURE
@@ -161,6 +176,61 @@ def _output(session: Record, attempts: Sequence[Record], lease: Record | None, r
         written = sum(len(row["data"]) + row["eol"] for row in rows if row["attempt"] == lease["attempt"])
         if lease["stdout_bytes"] != written:
             yield f"the lease counts {lease['stdout_bytes']} bytes, and there are {written}"
+
+
+def _transcript(session: Record, lease: Record | None, entries: Sequence[Record]) -> Iterator[str]:
+    """1, 2, 3 ... over all attempts, and within each as its file has them."""
+    if [entry["seq"] for entry in entries] != list(range(1, len(entries) + 1)):
+        yield f"has the entries {[entry['seq'] for entry in entries]}"
+    places = [(entry["attempt"], entry["position"]) for entry in entries]
+    if places != sorted(places) or (places and places[-1][0] > session["attempt"]):
+        yield f"in attempt {session['attempt']} its entries stand at {places}"
+    if lease is not None:
+        if lease["last_entry"] != len(entries):
+            yield f"the lease counts {lease['last_entry']} entries, and there are {len(entries)}"
+        if places and places[-1][0] == lease["attempt"] and places[-1][1] >= lease["transcript_bytes"]:
+            yield f"the lease has {lease['transcript_bytes']} bytes, and there is an entry at {places[-1]}"
+
+
+def _messages(session: Record, history: Sequence[Record], messages: Sequence[Record]) -> Iterator[str]:
+    """1, 2, 3 ..., each taken by a session that took such messages then, or brought by a follow-up."""
+    if [message["number"] for message in messages] != list(range(1, session["last_message"] + 1)):
+        yield f"counts {session['last_message']} messages, and has {[message['number'] for message in messages]}"
+    follow_ups = [entry["xid"] for entry in history if entry["reason"] == Reason.FOLLOW_UP]
+    brought = [message["xid"] for message in messages if message["xid"] in follow_ups]
+    if sorted(brought) != sorted(follow_ups):
+        yield f"{len(follow_ups)} follow-ups have brought {len(brought)} messages"
+    for message in messages:
+        status = [entry["to_status"] for entry in history if _at(entry["at"]) < _at(message["sent_at"])][-1]
+        receiving = RECEIVING if message["kind"] == "text" else (Status.RUNNING,)
+        if message["xid"] not in brought and status not in receiving:
+            yield f"message {message['number']} was taken while it was {status}"
+
+
+def _answers(
+    session: Record, history: Sequence[Record], messages: Sequence[Record], entries: Sequence[Record]
+) -> Iterator[str]:
+    """Whenever it was completed or interrupted, everything was in the conversation that it had been told until then."""
+    if session["prompt"] is None:
+        return
+    first = prompt(SessionId(UUID(session["id"])), session["prompt"])
+    told = [(0, str(first.uuid), session["created_at"])]
+    told += [(one["number"], one["uuid"], one["sent_at"]) for one in messages if one["kind"] == "text"]
+    came_in = [(entry["uuid"], entry["kind"], _at(entry["at"])) for entry in entries]
+    ends = [
+        entry for entry in history if entry["to_status"] == Status.COMPLETED or entry["reason"] == Reason.INTERRUPTED
+    ]
+    for end in (_at(entry["at"]) for entry in ends):
+        known = {uuid: kind for uuid, kind, at in came_in if at < end}
+        # One prompt may be made of several messages, and has the name of the last.
+        through = max((number for number, uuid, _ in told if known.get(uuid) == PROMPT), default=-1)
+        for number, uuid, sent_at in told:
+            if _at(sent_at) < end and number > through and uuid not in known:
+                yield f"was over, and message {number} was not in the conversation"
+
+
+def _at(moment: str) -> datetime:
+    return datetime.fromisoformat(moment)
 
 
 def _recoveries(evidence: Evidence) -> Iterator[str]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from gsd_tasks.domain.session import OnLost
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from tests.property.evidence import Evidence
+
+
+class Entry(NamedTuple):
+    """Of a transcript: the line of an attempt's file that begins there."""
+
+    attempt: int
+    position: int
+    kind: str
+    uuid: str | None
+    text: str
 
 
 @dataclass
@@ -21,6 +31,8 @@ class Lease:
     last_seq: int
     stdout_bytes: int = 0
     renewals: int = 0
+    last_entry: int = 0
+    transcript_bytes: int = 0
 
 
 @dataclass
@@ -44,6 +56,7 @@ class Modelled:
     key: str | None = None
     expires: str | None = None  # past or future
     is_later: bool = False
+    is_claude: bool = False
     status: Status = Status.QUEUED
     reason: Reason = Reason.ENQUEUED
     wanted: Wanted | None = None
@@ -54,6 +67,19 @@ class Modelled:
     attempts: list[Attempt] = field(default_factory=list)
     history: list[tuple[str | None, str, int, UUID | None, str]] = field(default_factory=list)
     rows: list[tuple[int, str]] = field(default_factory=list)
+    #: What was said to it, number 1 first; an interrupt has no words.
+    messages: list[str | None] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    #: Which messages stand in the transcript; 0 is the first prompt. As a prompt, one stands for all before it.
+    delivered: set[int] = field(default_factory=set)
+    prompted: set[int] = field(default_factory=set)
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """What was said, and is not in the conversation."""
+        texts = [0, *(number for number, words in enumerate(self.messages, 1) if words is not None)]
+        through = max(self.prompted, default=-1)
+        return tuple(each for each in texts if self.is_claude and each > through and each not in self.delivered)
 
     @property
     def attempt(self) -> int:
@@ -68,6 +94,12 @@ class Modelled:
         """The lease, if it is this holder's in this attempt."""
         lease = self.lease
         return lease if lease and (lease.attempt, lease.holder) == (attempt, holder) else None
+
+    def begin_anew(self, reason: Reason) -> None:
+        """As if nothing had been tried."""
+        self.tries = self.recoveries = 0
+        self.is_later, self.expires = False, None
+        self.move(Status.QUEUED, reason)
 
     def move(self, status: Status, reason: Reason) -> None:
         """A transition, with its entry."""
@@ -116,6 +148,7 @@ def _as_told(session: Modelled) -> dict[str, Any]:
             session.last_seq,
             session.is_later,
             session.status in FINAL,
+            len(session.messages),
         ),
         "lease": lease
         and (
@@ -126,6 +159,8 @@ def _as_told(session: Modelled) -> dict[str, Any]:
             lease.last_seq,
             lease.stdout_bytes,
             lease.renewals,
+            lease.last_entry,
+            lease.transcript_bytes,
         ),
         "attempts": [
             (
@@ -141,6 +176,8 @@ def _as_told(session: Modelled) -> dict[str, Any]:
         ],
         "history": [(*entry[:3], entry[3] and str(entry[3]), entry[4]) for entry in session.history],
         "rows": session.rows,
+        "messages": session.messages,
+        "entries": session.entries,
     }
 
 
@@ -152,10 +189,10 @@ def told(evidence: Evidence) -> dict[str, Any]:
     for session_id, row in evidence.sessions.items():
         columns = ("status", "reason", "wanted", "attempt", "tries", "recoveries", "last_seq", "later")
         (lease,) = evidence.leases[session_id] or (None,)
-        of_lease = ("attempt", "holder", "worker_id", "slot", "last_seq", "stdout_bytes", "renewals")
+        of_lease = ("attempt", "holder", "worker_id", "slot", "last_seq", "stdout_bytes", "renewals", "last_entry")
         found[session_id] = {
-            "session": (*(row[name] for name in columns), row["ended_at"] is not None),
-            "lease": lease and tuple(lease[name] for name in of_lease),
+            "session": (*(row[name] for name in columns), row["ended_at"] is not None, row["last_message"]),
+            "lease": lease and tuple(lease[name] for name in (*of_lease, "transcript_bytes")),
             "attempts": [
                 (
                     each["holder"],
@@ -173,5 +210,10 @@ def told(evidence: Evidence) -> dict[str, Any]:
                 for each in evidence.history[session_id]
             ],
             "rows": [(each["attempt"], each["data"]) for each in evidence.rows[session_id]],
+            "messages": [each["body"] for each in evidence.messages[session_id]],
+            "entries": [
+                Entry(*(each[name] for name in ("attempt", "position", "kind", "uuid", "entry")))
+                for each in evidence.entries[session_id]
+            ],
         }
     return dict(found)

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from gsd_tasks.domain.policy import Verdict
-from gsd_tasks.domain.session import Holder, OnLost, SessionId, Stream, Submission, WorkerId
+from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store import Claim, Connection, adoption, leases, outputs, sessions, transitions
 from gsd_tasks.store.holding import Held
@@ -45,7 +45,7 @@ class Operation(Protocol):
 
 
 @dataclass(frozen=True)
-class _Waits:
+class Waits:
     """An operation that waits for whoever has locked what it needs."""
 
     session_id: SessionId
@@ -55,7 +55,7 @@ class _Waits:
 
 
 @dataclass(frozen=True)
-class _ByHolder:
+class ByHolder:
     """What somebody does who believes to hold a session."""
 
     claim: Claim = field(repr=False)
@@ -72,7 +72,7 @@ class _ByHolder:
 
 
 @dataclass(frozen=True)
-class _OfAll:
+class OfAll:
     """What is about no session in particular."""
 
     @property
@@ -84,7 +84,7 @@ class _OfAll:
 
 
 @dataclass(frozen=True)
-class Enqueue(_Waits):
+class Enqueue(Waits):
     request: Submission
     expires: str | None
     is_later: bool
@@ -103,6 +103,7 @@ class Enqueue(_Waits):
             key=key,
             expires=self.expires,
             is_later=self.is_later,
+            is_claude=self.request.kind is Kind.CLAUDE,
         )
         session.move(Status.QUEUED, Reason.ENQUEUED)
         model.sessions[self.session_id] = session
@@ -110,7 +111,7 @@ class Enqueue(_Waits):
 
 
 @dataclass(frozen=True)
-class Take(_Waits):
+class Take(Waits):
     """A claim."""
 
     holder: Holder
@@ -132,7 +133,7 @@ class Take(_Waits):
         if not isinstance(claimed, Claim):
             return claimed
         session = claimed.session
-        return claimed.attempt, session.seq, session.tries, session.recoveries
+        return claimed.attempt, session.seq, session.tries, session.recoveries, session.messages
 
     def apply(self, model: Model) -> Any:
         session = model.sessions.get(self.session_id)
@@ -141,16 +142,18 @@ class Take(_Waits):
         if model.sharing_a_place(self.session_id, self.worker, self.slot):
             return TAKEN
         session.attempts.append(Attempt(self.holder, self.worker, self.slot, session.last_seq + 1))
-        session.lease = Lease(session.attempt, self.holder, self.worker, self.slot, session.last_seq)
+        session.lease = Lease(
+            session.attempt, self.holder, self.worker, self.slot, session.last_seq, last_entry=len(session.entries)
+        )
         session.move(Status.RUNNING, Reason.CLAIMED)
-        return session.attempt, session.last_seq, session.tries, session.recoveries
+        return session.attempt, session.last_seq, session.tries, session.recoveries, len(session.messages)
 
     def past_locks(self, locked: frozenset[UUID]) -> Self | None:
         return replace(self, session_id=SessionId(UUID(int=0))) if self.session_id in locked else None
 
 
 @dataclass(frozen=True)
-class Adopt(_Waits):
+class Adopt(Waits):
     attempt: int
     holder: Holder
     worker: WorkerId
@@ -171,7 +174,7 @@ class Adopt(_Waits):
         adopted = _unless_taken(adopt)
         if not isinstance(adopted, adoption.Adopted):
             return adopted
-        return adopted.claim.attempt, adopted.first_seq, adopted.progress
+        return adopted.claim.attempt, adopted.first_seq, adopted.progress, adopted.transcript_bytes
 
     def apply(self, model: Model) -> Any:
         session = model.sessions.get(self.session_id)
@@ -187,36 +190,37 @@ class Adopt(_Waits):
             session.move(Status.RUNNING, Reason.ADOPTED)
         if lease.holder != self.holder:
             return None
-        return lease.attempt, session.attempts[-1].first_seq, Progress(lease.last_seq, lease.stdout_bytes)
+        progress = Progress(lease.last_seq, lease.stdout_bytes)
+        return lease.attempt, session.attempts[-1].first_seq, progress, lease.transcript_bytes
 
 
 @dataclass(frozen=True)
-class Renew(_ByHolder):
+class Renew(ByHolder):
     def run(self, connection: Connection) -> Any:
         return leases.renew(connection, self.claim, lease_s=LEASE_S)
 
     def apply(self, model: Model) -> Any:
-        session, lease = _held(model, self.claim)
+        session, lease = held_in(model, self.claim)
         if lease is None:
             return None
         lease.renewals += 1
-        return leases.Renewed(session.wanted)
+        return leases.Renewed(session.wanted, len(session.messages))
 
 
 @dataclass(frozen=True)
-class MarkLaunching(_ByHolder):
+class MarkLaunching(ByHolder):
     def run(self, connection: Connection) -> bool:
         return leases.mark_launching(connection, self.claim)
 
     def apply(self, model: Model) -> bool:
-        session, lease = _held(model, self.claim)
+        session, lease = held_in(model, self.claim)
         if lease is not None:
             session.attempts[-1].has_launched = True
         return lease is not None
 
 
 @dataclass(frozen=True)
-class Append(_ByHolder):
+class Append(ByHolder):
     """Lines of one stream, after `before`."""
 
     before: Progress
@@ -234,7 +238,7 @@ class Append(_ByHolder):
         return outputs.append(connection, self.claim, batch, self.before, self.after)
 
     def apply(self, model: Model) -> bool:
-        session, lease = _held(model, self.claim)
+        session, lease = held_in(model, self.claim)
         if lease is None or lease.last_seq != self.before.last_seq:
             return False
         session.rows += [(lease.attempt, line) for line in self.lines]
@@ -243,16 +247,22 @@ class Append(_ByHolder):
 
 
 @dataclass(frozen=True)
-class Settle(_ByHolder):
+class Settle(ByHolder):
+    """By a verdict for which so many messages were `heard`."""
+
     verdict: Verdict
+    heard: int = 0
 
     def run(self, connection: Connection) -> bool:
-        return transitions.settle(connection, self.claim, self.verdict)
+        return transitions.settle(connection, self.claim, self.verdict, heard=self.heard)
 
     def apply(self, model: Model) -> bool:
-        session, lease = _held(model, self.claim)
+        session, lease = held_in(model, self.claim)
         verdict = self.verdict
         if lease is None:
+            return False
+        says_all = verdict.status is Status.COMPLETED or verdict.reason is Reason.INTERRUPTED
+        if says_all and len(session.messages) > self.heard:
             return False
         if verdict.status in {Status.QUEUED, Status.FAILED} and session.wanted is not None:
             return False
@@ -265,7 +275,7 @@ class Settle(_ByHolder):
 
 
 @dataclass(frozen=True)
-class Recover(_OfAll):
+class Recover(OfAll):
     """By what somebody saw some time ago."""
 
     seen: tuple[Held, ...]
@@ -309,7 +319,7 @@ class Recover(_OfAll):
 
 
 @dataclass(frozen=True)
-class Idle(_Waits):
+class Idle(Waits):
     """What people do to a session by its id alone."""
 
     what: str
@@ -323,7 +333,7 @@ class Idle(_Waits):
 
 
 @dataclass(frozen=True)
-class Expire(_OfAll):
+class Expire(OfAll):
     def run(self, connection: Connection) -> set[UUID]:
         return set(transitions.expire(connection))
 
@@ -337,7 +347,7 @@ class Expire(_OfAll):
 
 
 @dataclass(frozen=True)
-class Sweep(_OfAll):
+class Sweep(OfAll):
     """What the re-publisher reads: how many could be claimed, and which."""
 
     def run(self, connection: Connection) -> Any:
@@ -348,7 +358,7 @@ class Sweep(_OfAll):
 
 
 @dataclass(frozen=True)
-class Look(_OfAll):
+class Look(OfAll):
     """What the reaper reads."""
 
     def run(self, connection: Connection) -> Any:
@@ -360,7 +370,7 @@ class Look(_OfAll):
 
 
 @dataclass(frozen=True)
-class ComeDue(_OfAll):
+class ComeDue(OfAll):
     """Time passes: whatever was put off is due now."""
 
     def run(self, connection: Connection) -> None:
@@ -375,7 +385,8 @@ def function_of(operation: Operation) -> str:
     """Which function of the store it is."""
     if isinstance(operation, Idle):
         return operation.what
-    return "claim" if isinstance(operation, Take) else type(operation).__name__.lower()
+    name = type(operation).__name__
+    return {"Take": "claim", "FollowUp": "follow_up", "Fork": "enqueue"}.get(name, name.lower())
 
 
 def _unless_taken(attempt: Callable[[], Any]) -> Any:
@@ -387,7 +398,7 @@ def _unless_taken(attempt: Callable[[], Any]) -> Any:
         raise
 
 
-def _held(model: Model, claim: Claim) -> tuple[Modelled, Lease | None]:
+def held_in(model: Model, claim: Claim) -> tuple[Modelled, Lease | None]:
     session = model.sessions.get(claim.session.id)
     if session is None:
         return Modelled(OnLost.FAIL, 1, 0), None
@@ -418,9 +429,7 @@ def _resume(_model: Model, _session_id: UUID, session: Modelled) -> bool:
 def _retry(_model: Model, _session_id: UUID, session: Modelled) -> bool:
     if session.status not in {Status.FAILED, Status.CANCELLED}:
         return False
-    session.tries = session.recoveries = 0
-    session.is_later, session.expires = False, None
-    session.move(Status.QUEUED, Reason.RETRIED)
+    session.begin_anew(Reason.RETRIED)
     return True
 
 

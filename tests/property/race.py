@@ -1,7 +1,8 @@
 """Several threads that do to a few sessions whatever they like, as fast as they can, and keep a journal of it.
 
 Workers claim, renew, launch, append and settle, by claims that may long be lost; they adopt from each other, dead or
-not, and recover by what they saw some time ago. People cancel, pause, resume and retry.
+not, and recover by what they saw some time ago. For a conversation they bring in what was said, one by one, and settle
+by what they heard some time ago. People cancel, pause, resume, retry, talk and follow up.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from uuid import uuid4
 import uuid_utils.compat as uuid_utils
 
 from gsd_tasks.domain.policy import Budget, decide
-from gsd_tasks.domain.session import Holder, SessionId
-from gsd_tasks.domain.state import Status, Wanted
-from gsd_tasks.store import Claim, Connection, Database, leases, sessions, transitions
+from gsd_tasks.domain.session import Holder, Kind, Session, SessionId
+from gsd_tasks.domain.state import FINAL, Status, Wanted
+from gsd_tasks.domain.transcript import PROMPT
+from gsd_tasks.store import Claim, Connection, Database, leases, messages, sessions, transcript, transitions
 from gsd_tasks.store.leases import Progress
 from tests.property import operations as op
+from tests.property import talk
 from tests.property.operations import TAKEN, Operation
 from tests.property.steps import ENDINGS, LONG, REQUESTS
 from tests.property.world import seen
 from tests.workers import register_worker
 
 WORKERS: Final = 4
+PEOPLE: Final = 2
 #: Sessions among which a thread chooses: the newest.
 AT_HAND: Final = 4
 MOST_CLAIMS: Final = 6
@@ -57,7 +61,7 @@ class Race:
 
     def run(self, seed: int) -> None:
         """Until the time is over; what went wrong is in `errors`."""
-        actors: list[type[Actor]] = [*[Worker] * WORKERS, People]
+        actors: list[type[Actor]] = [*[Worker] * WORKERS, *[People] * PEOPLE]
         threads = [
             threading.Thread(target=self._act, args=(actor, random.Random(seed + number)))
             for number, actor in enumerate(actors)
@@ -101,10 +105,14 @@ class Actor:
 class Held:
     """A claim as its holder has it: how far it has come, and what it has heard."""
 
-    def __init__(self, claim: Claim, progress: Progress) -> None:
+    def __init__(self, claim: Claim, progress: Progress, transcript_bytes: int) -> None:
         self.claim = claim
         self.progress = progress
+        self.transcript_bytes = transcript_bytes
         self.wanted: Wanted | None = None
+        self.noted: talk.Note | None = None
+        #: The newest message, and whether one was not in the conversation: who has not listened knows of no answer.
+        self.heard, self.is_unanswered = 0, claim.session.kind is Kind.CLAUDE
 
 
 class Worker(Actor):
@@ -120,6 +128,10 @@ class Worker(Actor):
         if self.held:
             held = self.held[-1] if self.chance.random() < 0.7 else self.chance.choice(self.held)
             doing += [(self._append, 8), (self._renew, 4), (self._launch, 2), (self._settle, 1)]
+            if held.claim.session.kind is Kind.CLAUDE:
+                doing += [(self._note, 8), (self._listen, 4)]
+                # Long enough for somebody to say something, and soon enough for it to end.
+                doing += [] if held.is_unanswered else [(self._settle, 8)]
         (do,) = self.chance.choices([do for do, _ in doing], [weight for _, weight in doing])
         do(held)
 
@@ -129,7 +141,7 @@ class Worker(Actor):
             taking = op.Take(session_id, Holder(uuid4()), self.id, self.chance.randint(1, 3))
             outcome = self.do(taking)
             if isinstance(outcome, tuple):
-                self._keep(taking, outcome[0], Progress(outcome[1]))
+                self._keep(taking, outcome[0], Progress(outcome[1]), 0)
 
     def _adopt(self, _: Held | None) -> None:
         session_id = self.some_session()
@@ -140,13 +152,13 @@ class Worker(Actor):
             adopting = op.Adopt(session_id, attempt, Holder(uuid4()), worker, self.chance.randint(1, 3))
             outcome = self.do(adopting)
             if isinstance(outcome, tuple):
-                self._keep(adopting, outcome[0], outcome[2])
+                self._keep(adopting, outcome[0], *outcome[2:])
 
-    def _keep(self, operation: op.Take | op.Adopt, attempt: int, progress: Progress) -> None:
+    def _keep(self, operation: op.Take | op.Adopt, attempt: int, progress: Progress, transcript_bytes: int) -> None:
         self.race.attempts[operation.session_id] = attempt
         # As the next statement finds it, with its budgets; lost again by then, it is of no use.
         if (claim := transitions.find_claim(self.connection, operation.session_id, operation.holder)) is not None:
-            self.held = [*self.held, Held(claim, progress)][-MOST_CLAIMS:]
+            self.held = [*self.held, Held(claim, progress, transcript_bytes)][-MOST_CLAIMS:]
 
     def _reap(self, _: Held | None) -> None:
         """Any of them may, by what it saw some time ago; one at a time, or nothing ever runs for long."""
@@ -164,6 +176,23 @@ class Worker(Actor):
         else:
             held.progress = leases.progress(self.connection, held.claim) or held.progress
 
+    def _note(self, held: Held) -> None:
+        """Some of what waits comes into the conversation. What was committed may be sent again."""
+        if held.noted is not None and self.chance.random() < 0.1:
+            assert not held.noted.run(self.connection), f"{held.noted} was committed twice"
+        waiting = messages.waiting(self.connection, held.claim.session.id)[: self.chance.choice((0, 1, 9, 9))]
+        kind = self.chance.choice((talk.QUEUED, PROMPT))
+        lines = [talk.Line(uuid4().hex, kind, str(message.uuid), message.number) for message in waiting]
+        noting = talk.Note(held.claim, held.transcript_bytes, (*lines, talk.Line(uuid4().hex)))
+        if self.do(noting):
+            held.transcript_bytes, held.noted = noting.after, noting
+        else:
+            held.transcript_bytes = transcript.position(self.connection, held.claim) or held.transcript_bytes
+
+    def _listen(self, held: Held) -> None:
+        held.heard, waiting = talk.Listen(held.claim.session.id).run(self.connection)
+        held.is_unanswered = bool(waiting)
+
     def _renew(self, held: Held) -> None:
         if (renewed := self.do(op.Renew(held.claim))) is not None:
             held.wanted = renewed.wanted
@@ -173,17 +202,26 @@ class Worker(Actor):
 
     def _settle(self, held: Held) -> None:
         session = held.claim.session
-        ending = self.chance.choice(ENDINGS)
-        budget = Budget.of(session)
-        verdict = decide(ending, wanted=held.wanted, on_lost=session.on_lost, budget=budget, backoff=LONG)
-        self.do(op.Settle(held.claim, verdict))
+        is_answered = session.kind is Kind.CLAUDE and not held.is_unanswered
+        ending = ENDINGS[0] if is_answered else self.chance.choice(ENDINGS)
+        verdict = decide(
+            ending,
+            wanted=held.wanted,
+            is_unanswered=held.is_unanswered,
+            on_lost=session.on_lost,
+            budget=Budget.of(session),
+            backoff=LONG,
+        )
+        self.do(op.Settle(held.claim, verdict, held.heard))
 
 
 class People(Actor):
     def act(self) -> None:
         session_id = self.some_session()
         session = sessions.get(self.connection, session_id) if session_id else None
-        if session is None or session.status is Status.COMPLETED:
+        if session is not None and session.kind is Kind.CLAUDE and self.chance.random() < 0.5:
+            self._talk(session)
+        elif session is None or session.status is Status.COMPLETED or self.chance.random() < 0.02:
             self._enqueue()
         elif session.status in LETS_GO_ON and self.chance.random() < 0.9:
             self.do(op.Idle(session.id, LETS_GO_ON[session.status]))
@@ -191,6 +229,13 @@ class People(Actor):
             self.do(op.Idle(session.id, self.chance.choice([what for what in op.IDLE if what != "delete"])))
         else:
             self.do(op.ComeDue())
+
+    def _talk(self, session: Session) -> None:
+        """By how it stood just now."""
+        if session.status in FINAL and self.chance.random() < 0.8:
+            self.do(talk.FollowUp(session.id, uuid4().hex))
+        elif self.chance.random() < 0.1:
+            self.do(talk.Say(session.id, uuid4().hex if self.chance.random() < 0.8 else None))
 
     def _enqueue(self) -> None:
         session_id = SessionId(uuid_utils.uuid7())

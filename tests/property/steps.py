@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import uuid4
@@ -12,11 +13,13 @@ import uuid_utils.compat as uuid_utils
 from hypothesis import strategies as st
 
 from gsd_tasks.domain.policy import Backoff, Budget, Ending, decide
-from gsd_tasks.domain.session import SLOTS, Holder, OnLost, SessionId, Submission, WorkerId
+from gsd_tasks.domain.session import SLOTS, Holder, Kind, OnLost, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import Reason, Status, Wanted
+from gsd_tasks.domain.transcript import PROMPT
 from gsd_tasks.store import Claim
 from gsd_tasks.store.leases import Progress
 from tests.property import operations as op
+from tests.property import talk
 from tests.property.model import Lease
 from tests.property.operations import Operation
 from tests.property.world import WORKERS, World, seen
@@ -34,24 +37,26 @@ ENDINGS: Final = (
     Ending(reason=Reason.WORKER_STOPPED, handed_back=True),
     Ending(reason=Reason.CHILD_LOST, detail="its shim was killed"),
     Ending(reason=Reason.CANCELLED, detail="it was told to end"),
+    Ending(reason=Reason.OVERLOADED, detail="the API is overloaded", exit_code=1),
+    Ending(reason=Reason.INTERRUPTED, detail="somebody interrupted its turn", exit_code=0),
 )
-REQUESTS: Final = tuple(
-    Submission(command=("true",), working_dir="/", **options)
-    for options in (
-        {"on_lost": OnLost.REQUEUE, "max_recoveries": 1, "max_tries": 2},
-        {"on_lost": OnLost.FAIL},
-        {"on_lost": OnLost.REQUEUE, "max_recoveries": 0},
-        {"on_lost": OnLost.REQUEUE, "key": "key"},
-        {"on_lost": OnLost.FAIL, "max_tries": 3, "key": "key"},
-        {"run_at": FUTURE},
-        {"expires_at": PAST},
-        {"expires_at": FUTURE, "on_lost": OnLost.REQUEUE},
-    )
+_COMMAND: Final = Submission(command=("true",), working_dir="/", on_lost=OnLost.FAIL)
+_CLAUDE: Final = Submission(prompt="Work", working_dir="/", on_lost=OnLost.REQUEUE)
+REQUESTS: Final = (
+    replace(_COMMAND, on_lost=OnLost.REQUEUE, max_recoveries=1, max_tries=2),
+    _COMMAND,
+    replace(_CLAUDE, max_recoveries=0),
+    replace(_CLAUDE, key="key"),
+    replace(_COMMAND, max_tries=3, key="key"),
+    replace(_CLAUDE, run_at=FUTURE),
+    replace(_COMMAND, expires_at=PAST),
+    replace(_CLAUDE, expires_at=FUTURE, max_tries=2),
 )
 #: Whatever may be done at any time, by anybody.
 KINDS: Final = (
     *("take", "renew", "append", "append to another end", "launch", "settle", "adopt", "adopt again"),
     *("adopt an earlier attempt", "recover", "recover as seen", "look", "sweep", "expire", "come due", "enqueue"),
+    *("say", "interrupt", "follow up", "fork", "listen", "begin at", "note", "note at another place"),
     *op.IDLE,
 )
 #: What changes something, by how the session stands; some things are likelier, so that it lives for a while.
@@ -65,6 +70,19 @@ FITTING: Final[dict[Status, tuple[str, ...]]] = {
     Status.COMPLETED: ("delete",),
     Status.FAILED: ("retry", "retry", "retry", "delete"),
     Status.CANCELLED: ("retry", "retry", "retry", "delete"),
+}
+#: The same of a Claude session.
+TALKING: Final[dict[Status, tuple[str, ...]]] = {
+    Status.QUEUED: ("take", "take", "take", "take", "come due", "say", "pause_idle", "cancel_idle"),
+    Status.RUNNING: (
+        *("note", "note", "note", "note", "say", "say", "say", "interrupt", "listen", "settle", "settle", "settle"),
+        *("append", "launch", "launch", "renew", "recover", "recover as seen", "look", "adopt", "begin at", "fork"),
+        *("want cancel", "want pause"),
+    ),
+    Status.PAUSED: ("resume", "resume", "follow up", "follow up", "say", "cancel_idle"),
+    Status.COMPLETED: ("follow up", "follow up", "follow up", "follow up", "fork", "delete"),
+    Status.FAILED: ("retry", "retry", "follow up", "follow up", "fork", "delete"),
+    Status.CANCELLED: ("retry", "retry", "follow up", "follow up", "fork", "delete"),
 }
 _numbers = itertools.count()
 
@@ -85,7 +103,7 @@ class Step(NamedTuple):
 
 STEPS: Final = st.builds(
     Step,
-    kind=st.integers(0, 47),  # the lengths of all lists divide 48
+    kind=st.integers(0, 95),  # the lengths of all lists divide 96
     wild=st.sampled_from((False, False, False, True)),
     session=st.sampled_from((0, 0, 0, 1, 2)),
     who=st.sampled_from((0, 0, 0, 1, 2)),
@@ -98,7 +116,8 @@ def to_operation(world: World, step: Step) -> Operation | None:
     """What this step is, as things stand. None: there is nothing to do it to."""
     session_id = world.sessions[-min(step.session + 1, len(world.sessions))]
     session = world.model.sessions.get(session_id)
-    kinds = KINDS if session is None or step.wild else FITTING[session.status]
+    fitting = TALKING if session and session.is_claude else FITTING
+    kinds = KINDS if session is None or step.wild else fitting[session.status]
     match kinds[step.kind % len(kinds)]:
         case "enqueue":
             return enqueue(world, step.choice)
@@ -120,19 +139,42 @@ def to_operation(world: World, step: Step) -> Operation | None:
             return _adopt(world, session_id, kind, step)
         case kind if kind in op.IDLE:
             return op.Idle(session_id, kind)
+        case "say" | "interrupt" | "follow up" | "fork" | "listen" as kind:
+            return _talk(world, session_id, kind)
         case kind:
             return _by_holder(world, session_id, kind, step)
 
 
 def enqueue(world: World, choice: int) -> Operation | None:
     """One more session, if there are not too many."""
-    if len(world.sessions) == MOST_SESSIONS:
+    session_id = _new(world)
+    if session_id is None:
         return None
     request = REQUESTS[choice]
-    session_id = SessionId(uuid_utils.uuid7())
-    world.sessions.append(session_id)
     expires = None if request.expires_at is None else "past" if request.expires_at == PAST else "future"
     return op.Enqueue(session_id, request, expires, is_later=request.run_at is not None)
+
+
+def _new(world: World) -> SessionId | None:
+    if len(world.sessions) == MOST_SESSIONS:
+        return None
+    world.sessions.append(SessionId(uuid_utils.uuid7()))
+    return world.sessions[-1]
+
+
+def _talk(world: World, session_id: SessionId, kind: str) -> Operation | None:
+    match kind:
+        case "say":
+            return talk.Say(session_id, f"words {next(_numbers)}")
+        case "interrupt":
+            return talk.Say(session_id, None)
+        case "follow up":
+            return talk.FollowUp(session_id, f"words {next(_numbers)}")
+        case "listen":
+            return talk.Listen(session_id)
+        case _:
+            fork = _new(world)
+            return None if fork is None else talk.Fork(fork, session_id)
 
 
 def _place(world: World, step: Step) -> tuple[WorkerId, int]:
@@ -160,9 +202,13 @@ def _by_holder(world: World, session_id: SessionId, kind: str, step: Step) -> Op
         case "launch":
             return op.MarkLaunching(claim)
         case "settle":
-            return _settle(claim, session.wanted if session else None, step)
-        case _:
+            return _settle(world, claim, session.wanted if session else None, step)
+        case "begin at":
+            return talk.BeginAt(claim, 1000 * (1 + step.choice % 2))
+        case "append" | "append to another end":
             return _append(claim, session.lease if session else None, kind, step)
+        case _:
+            return _note(world, claim, session.lease if session else None, kind, step)
 
 
 def _append(claim: Claim, lease: Lease | None, kind: str, step: Step) -> Operation:
@@ -173,9 +219,34 @@ def _append(claim: Claim, lease: Lease | None, kind: str, step: Step) -> Operati
     return op.Append(claim, end, tuple(f"line {next(_numbers)}" for _ in range(1 + step.choice % 2)))
 
 
-def _settle(claim: Claim, wanted: Wanted | None, step: Step) -> Operation:
+def _note(world: World, claim: Claim, lease: Lease | None, kind: str, step: Step) -> Operation:
+    """What waits comes into the conversation: one by one, or all of it, or the last for all; or something else does."""
+    before = lease.transcript_bytes if lease else 0
+    if kind == "note at another place":
+        before = max(0, before - talk.LINE_BYTES) if step.choice % 2 else before + talk.LINE_BYTES
+    those = (slice(0), slice(1), slice(1), slice(2), slice(None), slice(None), slice(None), slice(-1, None))[
+        step.choice
+    ]
+    brought = talk.brought_in(world.bench.looking, claim.session.id, talk.QUEUED if step.choice < 6 else PROMPT)[those]
+    return talk.Note(claim, before, brought or (talk.Line(f"entry {next(_numbers)}"),))
+
+
+def _settle(world: World, claim: Claim, wanted: Wanted | None, step: Step) -> Operation:
     """By what its holder has heard, which may be long ago."""
-    heard = (wanted, wanted, wanted, None, Wanted.CANCEL, Wanted.PAUSE)[step.place]
-    ending = ENDINGS[step.choice % len(ENDINGS)]
-    budget = Budget.of(claim.session)
-    return op.Settle(claim, decide(ending, wanted=heard, on_lost=claim.session.on_lost, budget=budget, backoff=LONG))
+    heard_of = (wanted, wanted, wanted, None, Wanted.CANCEL, Wanted.PAUSE)[step.place]
+    return settle(world, claim, ENDINGS[step.choice % len(ENDINGS)], heard_of, heard_before=step.who)
+
+
+def settle(world: World, claim: Claim, ending: Ending, wanted: Wanted | None, *, heard_before: int) -> Operation:
+    """By what a holder takes people to want, and has heard of their messages."""
+    session = claim.session
+    heard, is_unanswered = world.hears(session.id, heard_before) if session.kind is Kind.CLAUDE else (0, False)
+    verdict = decide(
+        ending,
+        wanted=wanted,
+        is_unanswered=is_unanswered,
+        on_lost=session.on_lost,
+        budget=Budget.of(session),
+        backoff=LONG,
+    )
+    return op.Settle(claim, verdict, heard)

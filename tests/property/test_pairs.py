@@ -6,26 +6,28 @@ The random walks hit upon most of these; here none is left to chance.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
 import pytest
 
-from gsd_tasks.domain.policy import Budget, decide
-from gsd_tasks.domain.session import Holder
+from gsd_tasks.domain.session import Holder, SessionId
 from gsd_tasks.domain.state import Wanted
 from gsd_tasks.store.leases import Progress
 from tests import state_machine_page as page
 from tests.property import operations as op
+from tests.property import talk
 from tests.property.operations import TAKEN, Operation
-from tests.property.steps import ENDINGS, LONG, SCALE, enqueue
+from tests.property.steps import ENDINGS, SCALE, enqueue
+from tests.property.steps import settle as settled
 from tests.property.world import Bench, World, seen
 
 Case = Callable[[World], Operation]
-DONE, FAILED, HANDED_BACK, TOLD = 0, 1, 3, 5
+DONE, FAILED, HANDED_BACK, TOLD, INTERRUPTED = 0, 1, 3, 5, 7
 #: What is submitted, by its place in `steps.REQUESTS`.
-USUAL, NO_RETRIES, PUT_OFF, EXPIRED = 0, 1, 5, 6
+USUAL, NO_RETRIES, CLAUDE, PUT_OFF, EXPIRED = 0, 1, 2, 5, 6
 #: How a session stands: what was submitted, and what was done to it since.
 STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "queued": (USUAL, []),
@@ -34,15 +36,29 @@ STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "running": (USUAL, ["claim", "launch", "append"]),
     "paused": (USUAL, ["pause_idle"]),
     "failed": (NO_RETRIES, ["claim", "settle as failed"]),
+    "talking": (CLAUDE, ["claim", "note"]),
+    "answered": (CLAUDE, ["claim", "note", "settle as done"]),
+    "paused in its talk": (CLAUDE, ["claim", "note", "want pause", "settle as paused"]),
+    "failed in its talk": (CLAUDE, ["claim", "note", "settle as failed"]),
 }
 MORE_STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "running and to be paused": (USUAL, ["claim", "launch", "want pause"]),
     "in other hands": (USUAL, ["claim", "launch", "append", "adopt"]),
     "handed back": (USUAL, ["claim", "launch", "append", "hand back"]),
     "cancelled": (USUAL, ["cancel_idle"]),
+    "to be talked to": (CLAUDE, []),
+    "told more": (CLAUDE, ["claim", "note", "listen", "say"]),
 }
+#: Commands.
+WITHOUT_TALK: Final = {how for how, (request, _) in (STANDS | MORE_STANDS).items() if request != CLAUDE}
+#: Here two that meet are not looked at with the first one taken back, unless there is time.
+LARGE: Final = {"running", "talking"}
 #: Here it is enough to look at each operation by itself: what somebody has seen is no longer so.
 ALONE: Final[dict[str, tuple[int, Sequence[str]]]] = {
+    "told more since it listened": (
+        CLAUDE,
+        ["claim", "note", "hand back", "claim", "begin at", "note", "listen", "say", "adopt"],
+    ),
     "put off": (PUT_OFF, []),
     "renewed since it was seen": (USUAL, ["claim", "launch", "look", "renew"]),
     "in other hands since it was seen": (USUAL, ["claim", "launch", "look", "adopt"]),
@@ -60,6 +76,8 @@ WAYS: Final[tuple[tuple[int, Sequence[str]], ...]] = (
     (USUAL, ["claim", "recover", "claim", "want pause", "recover"]),
     (USUAL, ["claim", "want cancel", "recover"]),
     (NO_RETRIES, ["claim", "launch", "recover"]),
+    (CLAUDE, ["claim", "note", "settle as done", "follow up", "pause_idle", "follow up", "cancel_idle", "follow up"]),
+    (CLAUDE, ["claim", "settle as failed", "follow up"]),
 )
 
 
@@ -86,13 +104,29 @@ def append(which: int) -> Case:
     return append
 
 
-def settle(number: int, wanted: Wanted | None = None) -> Case:
+def settle(number: int, wanted: Wanted | None = None, heard_before: int = 0) -> Case:
     def settle(world: World) -> Operation:
         holder = world.claims[world.sessions[0]][-1]
-        budget, on_lost = Budget.of(holder.session), holder.session.on_lost
-        return op.Settle(holder, decide(ENDINGS[number], wanted=wanted, on_lost=on_lost, budget=budget, backoff=LONG))
+        return settled(world, holder, ENDINGS[number], wanted, heard_before=heard_before)
 
     return settle
+
+
+def note(which: int, bytes_before: int = 0) -> Case:
+    """All that waits, or one more line."""
+
+    def note(world: World) -> Operation:
+        session_id = world.sessions[0]
+        session = world.model.sessions.get(session_id)
+        end = session.lease.transcript_bytes if session and session.lease else 0
+        lines = talk.brought_in(world.bench.looking, session_id) or (talk.Line("an entry"),)
+        return talk.Note(world.claims[session_id][which], end - bytes_before, lines)
+
+    return note
+
+
+def fork(world: World) -> Operation:
+    return talk.Fork(SessionId(uuid4()), world.sessions[0])
 
 
 def idle(what: str) -> Case:
@@ -125,6 +159,25 @@ HOLDERS: Final[dict[str, Case]] = {
     "settle as cancelled": settle(TOLD, Wanted.CANCEL),
     "hand back": settle(HANDED_BACK),
 }
+#: By whoever talks to it.
+PEOPLE: Final[dict[str, Case]] = {
+    "say": lambda world: talk.Say(world.sessions[0], "words"),
+    "interrupt": lambda world: talk.Say(world.sessions[0], None),
+    "follow up": lambda world: talk.FollowUp(world.sessions[0], "more words"),
+    "fork": fork,
+    "listen": lambda world: talk.Listen(world.sessions[0]),
+}
+#: By whoever once talked for it.
+TALKERS: Final[dict[str, Case]] = {
+    "note": note(-1),
+    "note as the former holder": note(0),
+    "note once more": note(-1, bytes_before=talk.LINE_BYTES),
+    "begin at": lambda world: talk.BeginAt(world.claims[world.sessions[0]][-1], 1000),
+    "settle as done by what was heard": settle(DONE, heard_before=1),
+    "settle as interrupted": settle(INTERRUPTED),
+    "settle as interrupted by what was heard": settle(INTERRUPTED, heard_before=1),
+}
+TALK: Final = PEOPLE | TALKERS
 
 
 @pytest.mark.parametrize("how", ALONE)
@@ -149,7 +202,7 @@ def test_every_transition_of_the_page_happens(bench: Bench) -> None:
 
 def each_alone(bench: Bench, how: str) -> None:
     request, done = ALONE[how]
-    for case in cases_of(stand(bench, request, done)).values():
+    for case in (cases_of(stand(bench, request, done)) | PEOPLE).values():
         world = stand(bench, request, done)
         world.do(case(world))
 
@@ -160,17 +213,24 @@ def all_pairs(bench: Bench, how: str) -> None:
     cases = cases_of(world)
     effective = [name for name, case in cases.items() if does_something(world, case(world))]
     assert effective
-    for first in effective:
-        for second in cases:
+    for first, second in itertools.product(effective, cases):
+        # What there is no talk in, has been tried with commands.
+        if how in WITHOUT_TALK or {first, second} & TALK.keys():
             # What is taken back leaves everything to whoever waited for it.
-            is_tried = second in effective and (SCALE > 1 or how != "running")
+            is_tried = second in effective and (SCALE > 1 or how not in LARGE)
             for commits in (True, False) if is_tried else (True,):
                 world = stand(bench, request, done)
                 world.do_at_once(cases[first](world), cases[second](world), commits=commits)
 
 
 def cases_of(world: World) -> dict[str, Case]:
-    return CASES | (HOLDERS if world.claims[world.sessions[0]] else {})
+    session_id = world.sessions[0]
+    is_claude, holders = world.model.sessions[session_id].is_claude, len(world.claims[session_id])
+    found = CASES | (PEOPLE if is_claude else {})
+    if holders:
+        found |= HOLDERS | (TALKERS if is_claude else {})
+    # Of one holder, the former one is the same.
+    return found if holders > 1 else {name: case for name, case in found.items() if not name.endswith("former holder")}
 
 
 def stand(bench: Bench, request: int, done: Sequence[str]) -> World:
@@ -179,10 +239,10 @@ def stand(bench: Bench, request: int, done: Sequence[str]) -> World:
     assert submission is not None
     world.do(submission, checks=False)
     for name in done:
-        world.do((CASES | HOLDERS)[name](world), checks=False)
+        world.do((CASES | HOLDERS | TALK)[name](world), checks=False)
     return world
 
 
 def does_something(world: World, operation: Operation) -> bool:
     outcome: Any = operation.apply(copy.deepcopy(world.model))
-    return bool(outcome) and outcome != TAKEN and not isinstance(operation, (op.Sweep, op.Look))
+    return bool(outcome) and outcome != TAKEN and not isinstance(operation, (op.Sweep, op.Look, talk.Listen))

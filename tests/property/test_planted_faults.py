@@ -22,10 +22,11 @@ FAULTS: Final = {
     "a stranger renews": (r"^UPDATE leases", r"AND leases.holder = \S+", ""),
     "a stranger settles": (r"FROM before.*DELETE FROM leases", r"AND leases.holder = \S+", ""),
     "settled past a wish": (r"DELETE FROM leases", r"AND sessions.wanted IS NULL", ""),
-    "settled past an append": (r"DELETE FROM leases", r"(AND sessions.wanted IS NULL) FOR UPDATE", r"\1"),
+    "settled past an append": (r"DELETE FROM leases", r"(AND sessions.wanted IS NULL) FOR NO KEY UPDATE", r"\1"),
     "recovered although renewed": (r"AS seen", r"AND leases.renewals = seen.renewals", ""),
     "recovered although in other hands": (r"AS seen", r"AND leases.holder = seen.holder", ""),
-    "recovered past what is locked": (r"AS seen", r"FOR UPDATE OF sessions, leases, attempts SKIP LOCKED", ""),
+    "recovered past what is locked": (r"AS seen", r"FOR NO KEY UPDATE OF \w+, \w+, \w+ SKIP LOCKED", ""),
+    "a fork keeps off a recovery": (r"AS seen", r"FOR NO KEY UPDATE", "FOR UPDATE"),
     "recovered past a launch": (r"AS seen", r"OF sessions, leases, attempts", "OF sessions, leases"),
     "an earlier attempt is adopted": (r"leased AS", r"AND leases.attempt = \S+", ""),
     "adopted and not renewed": (
@@ -33,15 +34,30 @@ FAULTS: Final = {
         r"renewals=\(leases.renewals \+ [^)]*\)s::BIGINT\)",
         "renewals=leases.renewals",
     ),
-    "adopted past an end": (r"leased AS", r" FOR UPDATE\)", ")"),
+    "adopted past an end": (r"leased AS", r" FOR NO KEY UPDATE\)", ")"),
     "launched after the end": (r"^UPDATE attempts", r"AND attempts.ended_at IS NULL", ""),
     "launched by a stranger": (r"^UPDATE attempts", r"AND leases.holder = [^)]*\)s::UUID", ""),
-    "claimed twice": (r"begun AS", r"FOR UPDATE SKIP LOCKED", ""),
+    "claimed twice": (r"begun AS", r"FOR NO KEY UPDATE SKIP LOCKED", ""),
     "claimed too early": (r"begun AS", r"AND \(sessions.run_at IS NULL[^)]*\(\)\)", ""),
-    "cancelled past a claim": (r"^WITH before(?!.*leases)", r"FOR UPDATE\)", ")"),
+    "cancelled past a claim": (r"^WITH before(?!.*leases)", r"FOR NO KEY UPDATE\)", ")"),
     "a cancel is taken back": (r"SET wanted=NULL", r"AND sessions.wanted = \S+", ""),
     "a pause replaces a cancel": (r"SET wanted=%", r"AND sessions.wanted IS DISTINCT FROM \S+", ""),
     "deleted while it runs": (r"^WITH ended AS", r"AND sessions.status IN \([^)]*\)s[^)]*\)s[^)]*\)s::VARCHAR\)", ""),
+    "a stranger writes an entry": (r"INSERT INTO transcript", r"AND holder = %\(holder\)b", ""),
+    "an entry is written twice": (r"INSERT INTO transcript", r"AND transcript_bytes = %\(before\)b", ""),
+    "begun in the middle": (r"^UPDATE leases", r"AND leases.transcript_bytes IN \([^)]*\)s[^)]*\)s::BIGINT\)", ""),
+    "entries are numbered from 1 again": (r"begun AS", r"max\(transcript.seq\)", r"0 * \g<0>"),
+    "completed past a message": (r"DELETE FROM leases", r"(?<!NULL )AND sessions.last_message <= \S+", ""),
+    "failed past a message": (r"DELETE FROM leases", r"(AND sessions.wanted IS NULL) AND \S+ <= \S+", r"\1"),
+    "a message to what has ended": (
+        r"^WITH numbered",
+        r"AND sessions.status IN \([^)]*\)s[^)]*\)s[^)]*\)s::VARCHAR\)",
+        "",
+    ),
+    "an interrupt before it runs": (r"^WITH numbered", r"AND sessions.status IN \([^)]*\)s::VARCHAR\)", ""),
+    "a message to a command": (r"^WITH numbered", r"AND sessions.kind = \S+", ""),
+    "a follow-up of what is queued": (r"said AS", r"AND sessions.status IN .* FOR", "FOR"),
+    "a follow-up with old tries": (r"said AS", r"tries=\S+ recoveries=\S+", ""),
     "an end without its history": (
         r"DELETE FROM leases",
         r"FROM moved JOIN before ON before.id = moved.id",
@@ -51,7 +67,13 @@ FAULTS: Final = {
 
 
 #: Without `INTERLEAVINGS=2`.
-USUAL: Final = ("a stranger appends", "recovered although renewed", "an earlier attempt is adopted")
+USUAL: Final = (
+    "a stranger appends",
+    "recovered although renewed",
+    "an earlier attempt is adopted",
+    "an entry is written twice",
+    "completed past a message",
+)
 
 
 @pytest.mark.timeout(600)

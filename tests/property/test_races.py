@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ import pytest
 
 from gsd_tasks.domain.state import Reason
 from gsd_tasks.store import Database
-from tests.property import evidence
+from tests.property import evidence, talk
 from tests.property import operations as op
 from tests.property.evidence import Evidence
 from tests.property.operations import function_of
@@ -42,6 +43,7 @@ class Tenure(NamedTuple):
     holder: UUID
     #: None where the answer came when it was over.
     first_seq: int | None
+    first_byte: int | None
     #: By when it had begun.
     had_begun: float
 
@@ -72,7 +74,8 @@ def test_threads_that_race_for_sessions_leave_what_they_were_told(database_url: 
     assert evidence.violations(there_is) == []
     assert violations(there_is, race.journal) == []
     # It was worth it.
-    for kind in (op.Take, op.Append, op.Renew, op.MarkLaunching, op.Settle, op.Adopt, op.Recover):
+    by_worker = (op.Take, op.Append, op.Renew, op.MarkLaunching, op.Settle, op.Adopt, op.Recover, talk.Note)
+    for kind in (*by_worker, talk.Say):
         assert about(race.journal, kind), kind
 
 
@@ -83,6 +86,8 @@ def violations(there_is: Evidence, journal: list[Entry]) -> list[str]:
     return [
         *_transitions(there_is, journal),
         *_rows(there_is, journal, tenures),
+        *_entries(there_is, journal, tenures),
+        *_messages(there_is, journal),
         *_attempts(there_is, ends),
         *_late(journal, tenures, ends),
         *_stale(journal, tenures, ends),
@@ -94,14 +99,17 @@ def _transitions(there_is: Evidence, journal: list[Entry]) -> Iterator[str]:
     told = Counter(function_of(operation) for operation, _ in about(journal, object))
     told["expire"] = sum(len(entry.outcome) for _, entry in about(journal, op.Expire))
     told["settle"] += sum(len(_ids(entry)) for _, entry in about(journal, op.Recover))
-    written = Counter(
-        _BY_STEP.get((entry["from_status"], entry["to_status"]), "settle")
-        for history in there_is.history.values()
-        for entry in history
-    )
-    for function in ("enqueue", "claim", "settle", "cancel_idle", "pause_idle", "resume", "retry", "expire"):
+    written = Counter(_function_of(entry) for history in there_is.history.values() for entry in history)
+    idle = ("cancel_idle", "pause_idle", "resume", "retry", "follow_up", "expire")
+    for function in ("enqueue", "claim", "settle", *idle):
         if told[function] != written[function]:
             yield f"{told[function]} answers say {function}, and the history has {written[function]}"
+
+
+def _function_of(entry: evidence.Record) -> str:
+    if entry["reason"] == Reason.FOLLOW_UP:
+        return "follow_up"
+    return _BY_STEP.get((entry["from_status"], entry["to_status"]), "settle")
 
 
 def _rows(there_is: Evidence, journal: list[Entry], tenures: dict[Place, list[Tenure]]) -> Iterator[str]:
@@ -127,6 +135,48 @@ def _rows(there_is: Evidence, journal: list[Entry], tenures: dict[Place, list[Te
         yield "not every row is there that was said to be written"
 
 
+def _entries(there_is: Evidence, journal: list[Entry], tenures: dict[Place, list[Tenure]]) -> Iterator[str]:
+    """The same of the transcript."""
+    owners = {
+        line.text: (operation.claim.holder, operation.before + number * talk.LINE_BYTES, entry.outcome)
+        for operation, entry in ((e.operation, e) for e in journal if isinstance(e.operation, talk.Note))
+        for number, line in enumerate(operation.lines)
+    }
+    written = 0
+    for session_id, entries in there_is.entries.items():
+        for line in entries:
+            holder, position, outcome = owners[line["entry"]]
+            written += 1
+            if not outcome or position != line["position"]:
+                yield f"{session_id}: entry {line['seq']} was not said to be written there"
+            mine, after = _tenure_of(tenures[UUID(session_id), line["attempt"]], holder)
+            if mine is None:
+                yield f"{session_id}: entry {line['seq']} is by a holder of another attempt"
+            elif position < (mine.first_byte or 0) or (after and position >= (after.first_byte or math.inf)):
+                yield f"{session_id}: entry {line['seq']} is not of the time of its holder"
+    if written != sum(outcome for _, _, outcome in owners.values()):
+        yield "not every entry is there that was said to be written"
+
+
+def _messages(there_is: Evidence, journal: list[Entry]) -> Iterator[str]:
+    """Those that were accepted and no others, under the numbers that were told."""
+    said = {
+        (str(operation.session_id), entry.outcome): operation.words for operation, entry in about(journal, talk.Say)
+    }
+    if len(said) != len(about(journal, talk.Say)):
+        yield "two messages were given the same number"
+    brought = {operation.words for operation, _ in about(journal, talk.FollowUp)}
+    for session_id, messages in there_is.messages.items():
+        for message in messages:
+            words = message["body"]
+            if words in brought:
+                brought.discard(words)
+            elif said.pop((session_id, message["number"]), "nobody said it") != words:
+                yield f"{session_id}: message {message['number']} is not what was said"
+    if said or brought:
+        yield f"not every message is there that was accepted: {said}, {brought}"
+
+
 def _attempts(there_is: Evidence, ends: dict[Place, list[Ended]]) -> Iterator[str]:
     """Each has ended once, by its last holder's hand or out of that."""
     for session_id, attempts in there_is.attempts.items():
@@ -140,7 +190,7 @@ def _attempts(there_is: Evidence, ends: dict[Place, list[Ended]]) -> Iterator[st
 
 def _late(journal: list[Entry], tenures: dict[Place, list[Tenure]], ends: dict[Place, list[Ended]]) -> Iterator[str]:
     """Done by somebody who had lost the session when he began."""
-    for kind in (op.Renew, op.MarkLaunching, op.Append, op.Settle):
+    for kind in (op.Renew, op.MarkLaunching, op.Append, op.Settle, talk.Note):
         for operation, entry in about(journal, kind):
             place = operation.session_id, operation.claim.attempt
             _, after = _tenure_of(tenures[place], operation.claim.holder)
@@ -164,12 +214,15 @@ def _stale(journal: list[Entry], tenures: dict[Place, list[Tenure]], ends: dict[
 def _tenures(there_is: Evidence, journal: list[Entry]) -> dict[Place, list[Tenure]]:
     """Who had each attempt, one after the other, as the history has it."""
     claims = {
-        (operation.session_id, entry.outcome[0]): Tenure(operation.holder, entry.outcome[1] + 1, entry.ended)
+        (operation.session_id, entry.outcome[0]): Tenure(operation.holder, entry.outcome[1] + 1, 0, entry.ended)
         for operation, entry in about(journal, op.Take)
     }
     adoptions = {
         str(entry.operation.worker): Tenure(
-            entry.operation.holder, entry.outcome[2].last_seq + 1 if is_done(entry) else None, entry.ended
+            entry.operation.holder,
+            entry.outcome[2].last_seq + 1 if is_done(entry) else None,
+            entry.outcome[3] if is_done(entry) else None,
+            entry.ended,
         )
         for entry in journal
         if isinstance(entry.operation, op.Adopt)

@@ -20,9 +20,14 @@ from tests import state_machine_page as page
 from tests.property import evidence
 from tests.property.model import Model, told
 from tests.property.operations import Adopt, Look, Operation, Take, function_of
+from tests.property.talk import Listen
 from tests.workers import register_worker
 
-TABLES: Final = ("leases", "session_outputs", "session_history", "attempts", "sessions", "recoveries")
+#: With them goes what belongs to a session alone.
+CLEAR: Final = """
+WITH held AS (DELETE FROM leases), printed AS (DELETE FROM session_outputs), told AS (DELETE FROM recoveries)
+DELETE FROM sessions
+"""
 PATIENCE_S: Final = 20.0
 LOOK_S: Final = 0.002
 WORKERS: Final = 2
@@ -41,8 +46,7 @@ class Bench:
 
     def clear(self) -> None:
         """Nothing has happened yet."""
-        for table in TABLES:
-            self.quick.execute(text(f"DELETE FROM {table}"))
+        self.quick.exec_driver_sql(CLEAR)
 
     def overlapping(self, first: Operation, second: Operation, *, commits: bool) -> tuple[Any, Any]:
         """The second begins when the first has been carried out and before it is committed, or taken back."""
@@ -80,6 +84,8 @@ class World:
         self.sessions: list[SessionId] = []
         self.claims: dict[UUID, list[Claim]] = defaultdict(list)
         self.looks: list[tuple[Held, ...]] = [()]
+        #: The newest message that a holder has heard of, and whether one was not in the conversation then.
+        self.heard: dict[UUID, list[tuple[int, bool]]] = defaultdict(list)
         self.happened: set[tuple[str, str, str]] = set()
         bench.clear()
 
@@ -100,7 +106,8 @@ class World:
     def do_at_once(self, first: Operation, second: Operation, *, commits: bool) -> None:
         """As if one had come after the other, or as if the second had passed over what the first had locked."""
         outcomes = self.bench.overlapping(first, second, commits=commits)
-        found = told(evidence.read(self.bench.looking))
+        there_is = evidence.read(self.bench.looking)
+        found = told(there_is)
         possible = list(self._possible(first, second, commits=commits))
         matching = [model for model, expected in possible if expected == outcomes and model.as_evidence() == found]
         assert matching, f"{first}, then {second}: {outcomes}, and should have given one of {[e for _, e in possible]}"
@@ -108,13 +115,21 @@ class World:
         if commits:
             self._keep(first, outcomes[0])
         self._keep(second, outcomes[1])
-        self.check()
+        assert evidence.violations(there_is) == []
 
     def check(self) -> None:
         """The database is what the model is, and as it must always be."""
         there_is = evidence.read(self.bench.looking)
         assert told(there_is) == self.model.as_evidence()
         assert evidence.violations(there_is) == []
+
+    def hears(self, session_id: SessionId, before: int = 0) -> tuple[int, bool]:
+        """What a holder settles by that listened so many times `before`; 0 is now."""
+        if before == 0:
+            self._keep(listening := Listen(session_id), listening.run(self.bench.looking))
+        heard = self.heard[session_id]
+        # Who has not listened does not know of any answer.
+        return heard[-min(before + 1, len(heard))] if heard else (0, True)
 
     def _happened(self, before: str, after: str, function: str, reason: str) -> None:
         rows = [row for row in page.transitions() if row[:3] == (before, after, function)]
@@ -159,6 +174,9 @@ class World:
             self.claims[operation.session_id].append(claim)
         if isinstance(operation, Look):
             self.looks.append(seen(outcome))
+        if isinstance(operation, Listen):
+            newest, waiting = outcome
+            self.heard[operation.about].append((newest, bool(waiting)))
 
 
 def seen(leases: Sequence[tuple[SessionId, Any, int]]) -> tuple[Held, ...]:

@@ -315,6 +315,17 @@ def test_a_page_of_long_entries_has_few_of_them(
     assert [text for page in pages for text in page] == [*long, "short", "x" * 5000, "last"]
 
 
+def test_a_page_of_it_is_bounded_and_an_entry_beyond_that_is_a_page(
+    connection: Connection, enqueue: Callable[..., SessionId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = enqueue(REQUEST)
+    converse(connection, session_id, 9)
+    monkeypatch.setattr(transcript, "PAGE_BYTES", 2 * len(line(1).encode()))
+    spoil(connection, "UPDATE transcript SET entry = :long WHERE seq IN (1, 5)", long="long" * 100)
+    pages = [[line.seq for line in page] for page in transcript.live(connection, session_id)]
+    assert pages == [[1], [2, 3], [4, 5], [6, 7], [8, 9]]
+
+
 def test_with_a_session_goes_all_of_its_conversation(connection: Connection, held: Claim) -> None:
     tables = ("transcript", "messages", "snapshots")
     assert append(connection, held, 0, "a", "b")
