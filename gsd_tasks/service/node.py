@@ -70,7 +70,7 @@ class Node:
         for slot in range(1, slots + 1):
             self._free.put(slot)
         self._ear = Ear(redis_url, WANTED)
-        self._presence = Loop("presence", self._say_alive, interval_s=settings.heartbeat_s)
+        self._presence = Loop("presence", self._be_seen, interval_s=settings.heartbeat_s)
         self._listener = Loop("listener", self._listen, interval_s=0)
         self._janitor = Loop("janitor", self._clear, interval_s=settings.lease_s)
         self._log = get_log("node")
@@ -146,6 +146,12 @@ class Node:
             yield slot
         finally:
             self._free.put(slot)
+
+    def _be_seen(self) -> None:
+        try:
+            self._say_alive()
+        except DatabaseUnavailable as error:
+            self._log.warning("nobody is told that this worker lives", why=str(error))
 
     def _say_alive(self, status: WorkerStatus | None = None) -> None:
         present = WorkerStatus.STOPPING if self.stopping.is_set() else WorkerStatus.ALIVE

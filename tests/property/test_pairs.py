@@ -52,7 +52,7 @@ MORE_STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
 #: Commands.
 WITHOUT_TALK: Final = {how for how, (request, _) in (STANDS | MORE_STANDS).items() if request != CLAUDE}
 #: Here two that meet are not looked at with the first one taken back, unless there is time.
-LARGE: Final = {"running", "talking"}
+LARGE: Final = {"running", "talking", "paused in its talk", "failed in its talk"}
 #: Here it is enough to look at each operation by itself: what somebody has seen is no longer so.
 ALONE: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "told more since it listened": (
