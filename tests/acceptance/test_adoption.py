@@ -22,13 +22,16 @@ from tests.waiting import until
 LINES = 120
 #: Says who it is, and then a line every 50 ms, for six seconds.
 STEADY = f"echo $$; for i in $(seq 1 {LINES}); do echo $i; sleep 0.05; done"
-STREAMS_WITHIN_S = 5
+#: The same, for as long as the test wants.
+UNTIL_TOLD = "echo $$; i=0; until [ -e gate ] && [ $i -ge 20 ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end"
+#: It is some 1 s where nothing else goes on (docs/reliability.md); a machine that runs four tests at once is slower.
+STREAMS_WITHIN_S = 20
 
 
 def test_a_new_worker_streams_on_what_a_killed_one_was_running(cluster: Cluster) -> None:
     """Same attempt, same child, no gap; and three adopted sessions leave no place for a message."""
     worker = cluster.worker()
-    sessions = [_start(cluster, STEADY) for _ in range(3)]
+    sessions = [_start(cluster, UNTIL_TOLD) for _ in range(3)]
     waiting = cluster.client.enqueue(command=["true"], working_dir=cluster.folder)
 
     worker.kill()
@@ -41,11 +44,12 @@ def test_a_new_worker_streams_on_what_a_killed_one_was_running(cluster: Cluster)
     took_s = time.monotonic() - started_at
     assert cluster.client.get(waiting.id).status is Status.QUEUED
     assert len(_active(cluster)) == 3
+    (cluster.folder / "gate").touch()
 
     for session in sessions:
         ended = cluster.client.wait(session.id, timeout_s=30)
         assert (ended.status, ended.attempt, ended.recoveries) == (Status.COMPLETED, 1, 0)
-        assert _printed(cluster, session)[1:] == [str(number) for number in range(1, LINES + 1)]
+        _check_whole(cluster, session)
         assert _reasons(cluster, session) == [Reason.ENQUEUED, Reason.CLAIMED, Reason.ADOPTED, Reason.FINISHED]
     assert cluster.client.wait(waiting.id, timeout_s=10).status is Status.COMPLETED
     assert list(cluster.state_dir.glob("spool/*/*")) == []
@@ -83,8 +87,8 @@ def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster
     """A rolling restart of three workers under load: every session ends in its first attempt, and whole."""
     workers = {name: cluster.worker(name) for name in ("one", "two", "three")}
     # However long the restarts take, there is something to hand over.
-    script = "echo $$; i=0; until [ -e gate ] && [ $i -ge 20 ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end"
-    sessions = [cluster.client.enqueue(command=["sh", "-c", script], working_dir=cluster.folder) for _ in range(24)]
+    command = ["sh", "-c", UNTIL_TOLD]
+    sessions = [cluster.client.enqueue(command=command, working_dir=cluster.folder) for _ in range(24)]
     for name, worker in workers.items():
         until(lambda n=name: _runs_on(cluster, n), timeout_s=30)  # type: ignore[misc]
         worker.terminate()
@@ -95,9 +99,7 @@ def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster
     for session in sessions:
         ended = cluster.client.wait(session.id, timeout_s=60)
         assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)
-        _, *numbers, end = _printed(cluster, session)
-        assert end == "end"
-        assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+        _check_whole(cluster, session)
     assert any(Reason.ADOPTED in _reasons(cluster, session) for session in sessions)
 
 
@@ -219,6 +221,12 @@ def test_what_a_conversation_said_before_its_adoption_counts(cluster: Cluster) -
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
     assert ended.result is not None
     assert ended.result["text"] == "All done."
+
+
+def _check_whole(cluster: Cluster, session: Session) -> None:
+    _, *numbers, end = _printed(cluster, session)
+    assert end == "end"
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
 
 
 def _start(cluster: Cluster, script: str) -> Session:

@@ -132,7 +132,7 @@ def test_a_worker_whose_link_goes_down_is_fenced_and_takes_new_sessions_when_it_
 
     worker.cable.cut(CUT)
     mend_at = time.monotonic() + CUT_S
-    until(lambda: client.get(moved.id).attempt == 2, timeout_s=4 * LEASE_S, what="the next attempt")
+    until(lambda: client.get(moved.id).attempt == 2, timeout_s=12 * LEASE_S, what="the next attempt")
     until(lambda: time.monotonic() > mend_at, timeout_s=CUT_S)
     worker.cable.mend()
     mended_at = time.monotonic()
