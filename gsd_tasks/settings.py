@@ -10,7 +10,7 @@ import os
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -20,8 +20,10 @@ from gsd_tasks.domain.credentials import PASSED_ON
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.policy import Backoff
 from gsd_tasks.domain.session import DEFAULT_QUEUE
+from gsd_tasks.domain.state import FINAL
 
 Names = Annotated[tuple[str, ...], NoDecode]
+SHORTEST_PASSWORD: Final = 12
 
 
 class Drain(StrEnum):
@@ -94,14 +96,50 @@ class Settings(BaseSettings):
     snapshots_kept_s: float = Field(
         30 * 24 * 3600, gt=0, description="for how long; the newest one stays, as do those by hand"
     )
+    retention_s: float | None = Field(
+        None, ge=0, description="ended sessions that are older are removed by the maintenance process; unset: none is"
+    )
+    retention_count: int | None = Field(
+        None, ge=0, le=100_000_000, description="of the ended sessions, the newest so many stay, however old they are"
+    )
+    retention_status: Names = Field(
+        (), description="which are removed: some of completed, failed, cancelled, comma-separated; all, if it is unset"
+    )
+    archive_dir: Path | None = Field(
+        None, description="a folder in which sessions are archived before they are removed, and are read from then on"
+    )
     on_recovery: str | None = Field(
         None, description="a command that is run for each recovery, with the event as JSON on its standard input"
     )
     on_recovery_timeout_s: float = Field(30, gt=0, description="how long it may take; then it is killed")
+    api_url: str | None = Field(
+        None, description="where clients find the API; then they need neither Postgres nor Redis"
+    )
+    api_token: SecretStr | None = Field(None, description="the token that they hand over")
+    api_host: str = Field("127.0.0.1", description="the address that the API listens at")
+    api_port: int = Field(8470, ge=0, le=65535, description="its port; 0: any that is free")
+    api_hosts: Names = Field(
+        (), description="names by which clients may call the API, besides its address and localhost, comma-separated"
+    )
+    api_largest_body: int = Field(16 * 1024**2, gt=0, description="the largest request that the API takes")
+    api_streams: int = Field(100, gt=0, description="how many live streams a token may have open at a time")
+    api_metrics: str | None = Field(
+        None, description="an address (HOST:PORT) of its own for /metrics, where no token is asked for"
+    )
+    flower_host: str = Field("127.0.0.1", description="the address that Flower listens at")
+    flower_port: int = Field(5555, ge=0, le=65535, description="its port")
+    flower_hosts: Names = Field(
+        (), description="names by which browsers may call Flower, besides its address and localhost, comma-separated"
+    )
+    flower_password: SecretStr | None = Field(
+        None, description="the password of Flower's user `gsd`; else one that is made and kept in the state folder"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_json: bool = Field(False, description="one JSON object a line instead of text")
 
-    @field_validator("queues", "child_env", "claude_env", mode="before")
+    @field_validator(
+        "queues", "child_env", "claude_env", "api_hosts", "flower_hosts", "retention_status", mode="before"
+    )
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -111,10 +149,32 @@ class Settings(BaseSettings):
     def _colon_separated(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
+    @field_validator("retention_status", mode="after")
+    @classmethod
+    def _of_what_has_ended(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = next((name for name in value if name not in FINAL), None)
+        if unknown is not None:
+            raise ValueError(f"{unknown!r} is none of {', '.join(sorted(FINAL))}")
+        return value
+
+    @field_validator("archive_dir", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _any_case(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("flower_password")
+    @classmethod
+    def _fit_to_guard(cls, value: SecretStr | None) -> SecretStr | None:
+        """Nothing bounds how often somebody tries; and browsers disagree on how to send what is no ASCII."""
+        text = value.get_secret_value() if value is not None else "x" * SHORTEST_PASSWORD
+        if len(text) < SHORTEST_PASSWORD or not (text.isascii() and text.isprintable()):
+            raise ValueError(f"a password here has {SHORTEST_PASSWORD} printable ASCII characters or more")
+        return value
 
     @model_validator(mode="after")
     def _heartbeats_keep_a_lease(self) -> Self:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
 if TYPE_CHECKING:
     from gsd_tasks.settings import Settings
+
+
+class _Stderr:
+    """What stderr is when something is said: that of the log's setting up may have been replaced since, and closed."""
+
+    def write(self, text: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
+_STDERR: Final = cast("TextIO", _Stderr())
 
 
 def configure_logs(settings: Settings) -> None:
@@ -30,7 +45,7 @@ def configure_logs(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_STDERR),
         cache_logger_on_first_use=True,
     )
 
@@ -46,7 +61,7 @@ def get_log(name: str) -> structlog.typing.FilteringBoundLogger:
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         structlog.configure(
             processors=[*structlog.get_config()["processors"][:-1], renderer],
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=structlog.PrintLoggerFactory(_STDERR),
         )
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
     return log
