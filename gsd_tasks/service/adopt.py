@@ -8,22 +8,32 @@ child may have ended meanwhile makes no difference: the spool says how.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
-from gsd_tasks.domain.session import Holder, SessionId
+from gsd_tasks.domain.policy import Ending
+from gsd_tasks.domain.session import Holder, Kind, SessionId, Stream
+from gsd_tasks.domain.state import Reason
 from gsd_tasks.process.spool.owner import Owner
 from gsd_tasks.service.inherited import Heirloom
 from gsd_tasks.service.lease import boot_clock_s
 from gsd_tasks.service.node import AWAY_S
+from gsd_tasks.service.secrecy import recall
 from gsd_tasks.service.spools import end_child
-from gsd_tasks.store import adoption
+from gsd_tasks.store import adoption, outputs
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
+    from gsd_tasks.domain.session import OutputRow
+    from gsd_tasks.service.hold import Hold
     from gsd_tasks.service.node import Node
     from gsd_tasks.store.adoption import Adopted
+    from gsd_tasks.store.leases import Progress
+
+#: Of what an adopted conversation has said, read at once.
+RECALLED_ROWS: Final = 500
 
 
 def find(node: Node) -> list[SessionId]:
@@ -87,3 +97,34 @@ def _adopt(node: Node, heirloom: Heirloom, slot: int) -> tuple[Adopted, float] |
             end_child(spool)
             node.spools.remove(spool, heirloom.owner)
             return None
+
+
+def go_on(hold: Hold, adopted: Adopted) -> Progress | Ending:
+    """Another worker launched it: where to stream on from. A Claude session's dialogue has heard what came before that.
+
+    Or the ending, where it cannot go on here. Raises `Fenced`, `LeftRunning`.
+    """
+    hold.log.info("adopted", rows=adopted.progress.last_seq)
+    if not adopted.may_have_run:
+        return Ending(reason=Reason.WORKER_STOPPED, detail="its worker was gone before it began", handed_back=True)
+    masker = recall(hold.session, hold.node.settings, hold.private_dir)
+    if isinstance(masker, Ending):
+        return masker
+    hold.masker = masker
+    if hold.session.kind is Kind.CLAUDE:
+        hold.converse(adopted.transcript_bytes)
+        _hear_again(hold, adopted.first_seq)
+    return adopted.progress
+
+
+def _hear_again(hold: Hold, first_seq: int) -> None:
+    seq = first_seq - 1
+    while rows := hold.until_answered(partial(_stdout, hold, after_seq=seq)):
+        for row in rows:
+            hold.dialogue.hear(row.seq, row.body, eol=row.eol)
+        seq = rows[-1].seq
+
+
+def _stdout(hold: Hold, *, after_seq: int) -> list[OutputRow]:
+    with hold.node.database.connection() as connection:
+        return outputs.read(connection, hold.session.id, after_seq=after_seq, limit=RECALLED_ROWS, stream=Stream.STDOUT)

@@ -49,12 +49,13 @@ WHY: Final = {
 class Beginning:
     """What a Claude child is started with.
 
-    `messages` is the number of the last one that `stdin` brings, `record_bytes` the length of the record from which it
-    goes on.
+    `stdin` brings `said` messages, `messages` is the number of the last one. `record_bytes` is the length of the record
+    from which it goes on.
     """
 
     resumes: bool
     stdin: bytes
+    said: int
     messages: int
     record_bytes: int
 
@@ -84,7 +85,7 @@ def begin(
     stdin = b"".join(user_message(uuid, text) for uuid, text in said)
     # What has a lower number is in the conversation, or was an interrupt of an attempt that is over.
     numbers = [session.messages, *(message.number for message in waiting)]
-    return Beginning(resumes=resumes, stdin=stdin, messages=max(numbers), record_bytes=size)
+    return Beginning(resumes=resumes, stdin=stdin, said=len(said), messages=max(numbers), record_bytes=size)
 
 
 def _going_on(said: list[tuple[UUID, str]], standing: Standing, own: UUID, why: str) -> list[tuple[UUID, str]]:

@@ -1,34 +1,85 @@
-"""What a session's child is started with: decided on the worker's host, by the worker's settings."""
+"""What begins a session's child: prepared on the worker's host, by the worker's settings, and launched."""
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gsd_tasks.domain.errors import ConfigurationError, InvalidValue
+from gsd_tasks.domain.errors import ConfigurationError, Fenced, InvalidValue
 from gsd_tasks.domain.policy import Ending
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason
-from gsd_tasks.process.claude import (
-    claude_argv,
-    claude_env,
-    find_claude,
-    make_private_dir,
-    private_dir,
-    write_options,
-)
+from gsd_tasks.process.claude import claude_argv, claude_env, find_claude, write_options
 from gsd_tasks.process.environment import child_environment
-from gsd_tasks.process.launch import LaunchSpec
+from gsd_tasks.process.launch import LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.workspace import WorkingDirRefused, check_added_dirs, check_working_dir
-from gsd_tasks.service.secrecy import take_note
+from gsd_tasks.service.conversation import begin
+from gsd_tasks.service.secrecy import hand_over, take_note
+from gsd_tasks.store import leases
+from gsd_tasks.store.leases import Progress
 
 if TYPE_CHECKING:
-    from gsd_tasks.process.contain import Containment
     from gsd_tasks.service.conversation import Beginning
+    from gsd_tasks.service.hold import Hold
     from gsd_tasks.service.secrecy import Given
-    from gsd_tasks.settings import Settings
-    from gsd_tasks.store import Claim
+
+
+def prepare(hold: Hold) -> LaunchSpec | Ending:
+    """The child to launch; or, where it cannot be started on this host, the ending with its reason.
+
+    `hold` knows from here on what is to be hidden, and has the dialogue of a Claude session. Raises `Fenced`,
+    `LeftRunning`.
+    """
+    given = hand_over(hold.session, hold.node.settings)
+    if isinstance(given, Ending):
+        return given
+    hold.masker = given.masker
+    try:
+        beginning = _begin(hold) if hold.session.kind is Kind.CLAUDE else None
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return no_room(str(error))
+        return Ending(reason=Reason.START_FAILED, detail=str(error))
+    try:
+        return _spec(hold, given, beginning)
+    except WorkingDirRefused as refused:
+        return Ending(reason=Reason.WORKING_DIR, detail=str(refused))
+    except ConfigurationError as error:
+        return Ending(reason=Reason.NO_CLAUDE, detail=str(error))
+    except (InvalidValue, OSError) as error:
+        return Ending(reason=Reason.START_FAILED, detail=str(error))
+
+
+def launch_child(hold: Hold, spec: LaunchSpec) -> Progress | Ending:
+    """Launched: where Postgres stands with its output. Or the ending. Raises `Fenced`, `LeftRunning`."""
+    # Committed before anything is spawned: a claim that is lost before this costs nobody a try.
+    hold.until_answered(lambda: _mark_launching(hold))
+    hold.may_have_run = True
+    launched = launch(hold.spool.folder, spec)
+    if isinstance(launched, NotLaunched):
+        if launched.stage == "spool":
+            hold.may_have_run = False
+            return no_room(launched.problem)
+        return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
+    hold.launched = launched
+    return Progress(hold.session.seq)
+
+
+def no_room(problem: str) -> Ending:
+    """This host's fault, and no child has begun: another worker may run it, or this one later."""
+    return Ending(reason=Reason.SPOOL_FAILED, detail=f"its spool could not be made: {problem}", handed_back=True)
+
+
+def _begin(hold: Hold) -> Beginning:
+    """Where the conversation stands; from here on there is a dialogue. Raises OSError."""
+    folder, kept = hold.make_private_dir(), hold.node.settings.snapshots_kept
+    beginning = hold.until_answered(
+        lambda: begin(hold.node.database, hold.claim, folder, hold.lease.turned, kept=kept),
+    )
+    hold.converse(beginning.record_bytes, told=beginning.messages, messages=beginning.said)
+    return beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,32 +92,14 @@ class _Child:
     inputs: int | None = None
 
 
-def prepare(
-    claim: Claim,
-    settings: Settings,
-    beginning: Beginning | None,
-    given: Given,
-    *,
-    containment: Containment,
-    deadline_boot_s: float,
-) -> LaunchSpec | Ending:
-    """The child to start, a Claude session's with its beginning, and with what the worker has `given` it.
-
-    Or, where it cannot be started on this host, the ending with its reason.
-    """
-    session = claim.session
-    try:
-        working_dir = check_working_dir(session.working_dir, settings.workspace_roots)
-        child = _command(claim, settings, given) if beginning is None else _claude(claim, settings, beginning, given)
-    except WorkingDirRefused as refused:
-        return Ending(reason=Reason.WORKING_DIR, detail=str(refused))
-    except ConfigurationError as error:
-        return Ending(reason=Reason.NO_CLAUDE, detail=str(error))
-    except (InvalidValue, OSError) as error:
-        return Ending(reason=Reason.START_FAILED, detail=str(error))
+def _spec(hold: Hold, given: Given, beginning: Beginning | None) -> LaunchSpec:
+    """A Claude session's with its beginning. Raises WorkingDirRefused, ConfigurationError, InvalidValue, OSError."""
+    session, settings = hold.session, hold.node.settings
+    working_dir = check_working_dir(session.working_dir, settings.workspace_roots)
+    child = _command(hold, given) if beginning is None else _claude(hold, given, beginning)
     return LaunchSpec(
         session_id=str(session.id),
-        attempt=claim.attempt,
+        attempt=hold.claim.attempt,
         argv=child.argv,
         env=child.env | {"PWD": str(working_dir)},
         cwd=str(working_dir),
@@ -79,31 +112,40 @@ def prepare(
         freeze_bound_s=settings.freeze_bound_s,
         # The CLI finishes its record on an interrupt; a plain command expects TERM.
         interrupt_first=session.kind is Kind.CLAUDE,
-        containment=containment,
-        deadline_boot_s=deadline_boot_s,
+        containment=hold.node.containment,
+        deadline_boot_s=hold.lease.deadline_boot_s,
         max_processes=settings.max_processes,
     )
 
 
-def _command(claim: Claim, settings: Settings, given: Given) -> _Child:
-    session = claim.session
+def _command(hold: Hold, given: Given) -> _Child:
     if given.hidden:
-        take_note(make_private_dir(settings.private_dir, session.id, claim.attempt), given)
-    env = child_environment(os.environ, settings.child_env, session.env)
-    return _Child(argv=session.command or (), env=env | given.variables)
+        take_note(hold.make_private_dir(), given)
+    env = child_environment(os.environ, hold.node.settings.child_env, hold.session.env)
+    return _Child(argv=hold.session.command or (), env=env | given.variables)
 
 
-def _claude(claim: Claim, settings: Settings, beginning: Beginning, given: Given) -> _Child:
-    session = claim.session
+def _claude(hold: Hold, given: Given, beginning: Beginning) -> _Child:
+    session, settings = hold.session, hold.node.settings
     binary = find_claude(settings.claude_bin, os.environ.get("PATH", ""))
     options = replace(session.claude, add_dirs=check_added_dirs(session.claude.add_dirs, settings.workspace_roots))
-    private = private_dir(settings.private_dir, session.id, claim.attempt)
-    take_note(private, given)
+    take_note(hold.private_dir, given)
     argv = claude_argv(binary, session.id, options, resumes=beginning.resumes)
     env = child_environment(os.environ, settings.child_env, session.env)
     return _Child(
-        argv=(*argv, *write_options(private, options)),
-        env=env | given.variables | claude_env(private, options),
+        argv=(*argv, *write_options(hold.private_dir, options)),
+        env=env | given.variables | claude_env(hold.private_dir, options),
         stdin=beginning.stdin,
         inputs=beginning.messages,
     )
+
+
+def _mark_launching(hold: Hold) -> None:
+    with hold.node.database.connection() as connection:
+        if not leases.mark_launching(connection, hold.claim):
+            raise Fenced(f"session {hold.session.id} was taken before its child began")
+
+
+def _why_not_launched(failed: NotLaunched, spec: LaunchSpec) -> str:
+    what = {"exec": spec.argv[0], "chdir": spec.cwd}.get(failed.stage, failed.stage)
+    return f"{what}: {failed.problem}"

@@ -18,6 +18,7 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database, outputs, transcript
 from gsd_tasks.testing import OfflineModel, Script
 from tests.claude_cli import BUNDLED_CLAUDE
+from tests.service.messages import unsaid
 from tests.waiting import until
 
 
@@ -37,7 +38,7 @@ class Talks:
     @contextmanager
     def worker(self, name: str = "gsd@here", **changes: object) -> Iterator[Node]:
         """A worker of this host; one with another `state_dir` is as good as on another host."""
-        node = Node(self._settings.model_copy(update=changes), **self._urls, name=name, slots=1)
+        node = Node(self._settings.model_copy(update=changes), **self._urls, publish=unsaid, name=name, slots=1)
         node.start()
         try:
             yield node

@@ -21,6 +21,7 @@ from gsd_tasks.service.attempt import run_session
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Drain, Settings
 from gsd_tasks.store import Claim, Database, adoption, leases, transitions
+from tests.service.messages import unsaid
 from tests.waiting import until
 
 Enqueue = Callable[..., SessionId]
@@ -35,7 +36,9 @@ def start_node(settings: Settings, database_url: str, redis_url: str) -> Iterato
 
     def start(**changes: object) -> Node:
         changed = settings.model_copy(update={"drain": Drain.HANDOVER, **changes})
-        nodes.append(Node(changed, database_url=database_url, redis_url=redis_url, name="gsd@here", slots=1))
+        nodes.append(
+            Node(changed, database_url=database_url, redis_url=redis_url, publish=unsaid, name="gsd@here", slots=1)
+        )
         nodes[-1].start()
         return nodes[-1]
 

@@ -23,12 +23,15 @@ from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.frames import SpoolCorrupt
 from gsd_tasks.process.spool.reader import Record, SpoolReader
 from gsd_tasks.service import attempt as attempts
+from gsd_tasks.service import claiming, hold, vigil
+from gsd_tasks.service import launching as beginning
 from gsd_tasks.service import settle as settling
 from gsd_tasks.service.attempt import run_session
 from gsd_tasks.service.node import Node
 from gsd_tasks.service.stream import Streamer
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import transitions
+from tests.service.messages import unsaid
 from tests.waiting import until
 
 Enqueue = Callable[..., SessionId]
@@ -41,7 +44,7 @@ def _breaks(*_: object, **__: object) -> Any:
 
 @pytest.mark.parametrize(
     ("broken", "name"),
-    [(attempts, "prepare"), (attempts, "launch"), (attempts, "News"), (Streamer, "pump"), (attempts, "read_exit")],
+    [(attempts, "prepare"), (beginning, "launch"), (vigil, "News"), (Streamer, "pump"), (vigil, "read_exit")],
 )
 def test_a_fault_of_our_own_fails_the_session_and_leaves_the_slot_free(
     node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch, broken: object, name: str
@@ -101,7 +104,7 @@ def test_what_postgres_cannot_hold_is_written_in_another_form(
 ) -> None:
     """The log of a shim that broke may hold anything, and the real path of a folder need not be UTF-8."""
     problem = "the shim broke: \0\udcff " + "x" * 100_000
-    monkeypatch.setattr(attempts, "launch", lambda *_, **__: NotLaunched("shim", None, problem))
+    monkeypatch.setattr(beginning, "launch", lambda *_, **__: NotLaunched("shim", None, problem))
     session_id = enqueue("true")
     run_session(node, session_id)
     ended = now(session_id)
@@ -129,7 +132,7 @@ def test_no_child_outlives_its_session_when_the_spool_cannot_be_read(
     monkeypatch.setattr(settling, "settle", settle)
     monkeypatch.setattr(SpoolReader, "read", corrupt)
     # Noted here and not by the child, which may have a PID namespace of its own.
-    monkeypatch.setattr(attempts, "launch", _noting_pid(launching.launch, tmp_path / "pid"))
+    monkeypatch.setattr(beginning, "launch", _noting_pid(launching.launch, tmp_path / "pid"))
     session_id = enqueue("sleep", "600")
     run_session(node, session_id)
 
@@ -144,7 +147,7 @@ def test_a_spool_that_is_shorter_than_its_record_says_fails_the_session(
         record = read_exit(folder)
         return record and record._replace(stdout_bytes=record.stdout_bytes + 1)
 
-    monkeypatch.setattr(attempts, "read_exit", more_than_there_is)
+    monkeypatch.setattr(vigil, "read_exit", more_than_there_is)
     session_id = enqueue("echo", "x")
     thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
     thread.start()
@@ -168,8 +171,7 @@ def test_a_claim_whose_answer_was_lost_is_run_and_blocks_no_slot(
         return claimed
 
     monkeypatch.setattr(transitions, "claim", loses)
-    monkeypatch.setattr(attempts, "AWAY_S", 0.01)
-    monkeypatch.setattr(attempts, "CLAIM_PATIENCE_S", 0.0, raising=False)
+    monkeypatch.setattr(claiming, "AWAY_S", 0.01)
     session_id = enqueue("true")
     run_session(node, session_id)
     assert (now(session_id).status, now(session_id).attempt) == (Status.COMPLETED, 1)
@@ -202,8 +204,8 @@ def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_ever(
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(settling, "settle", away)
-    monkeypatch.setattr(attempts, "AWAY_S", 0.01)
-    monkeypatch.setattr(attempts, "LAST_WORDS_S", 0.1, raising=False)
+    monkeypatch.setattr(hold, "AWAY_S", 0.01)
+    monkeypatch.setattr(hold, "LAST_WORDS_S", 0.1)
     session_id = enqueue("echo", "x")
     thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
     thread.start()
@@ -238,7 +240,7 @@ def test_a_worker_whose_disk_is_full_fails_no_session_for_it(
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=True)
     full = settings.model_copy(update={"state_dir": disk})
-    node = Node(full, database_url=database_url, redis_url=redis_url, name="gsd@full", slots=1)
+    node = Node(full, database_url=database_url, redis_url=redis_url, publish=unsaid, name="gsd@full", slots=1)
     try:
         node.start()
         with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):

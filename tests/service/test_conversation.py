@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process.contain import kill_shim
 from gsd_tasks.service import control, talk
 from gsd_tasks.service import settle as settling
+from gsd_tasks.service.claiming import claim
+from gsd_tasks.service.conversation import begin
 from gsd_tasks.service.node import Node
 from gsd_tasks.testing import Hang, Reply, Text, ToolCall, Turn
 from tests.service.conversing import Talks, offline, unheard
@@ -135,6 +138,19 @@ def test_what_is_sent_before_it_runs_is_said_with_the_prompt(talks: Talks, monke
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)
     said = json.dumps(model.requests[-1].body)
     assert said.count("zeppelin") == said.count("quagga") == 1
+
+
+def test_all_that_was_sent_before_it_runs_is_counted_among_what_it_begins_with(talks: Talks, tmp_path: Path) -> None:
+    """Whoever has been told several things may begin a turn after its first result."""
+    with talks.worker() as node:
+        session_id = talks.enqueue("Say what a zeppelin is")
+        talk.send(talks.database, session_id, "And a\nquagga")
+        taken = claim(node, session_id, 1)
+        assert taken is not None
+        beginning = begin(talks.database, taken[0], tmp_path, lambda: None)
+
+    assert (beginning.said, beginning.stdin.count(b"\n")) == (2, 2)
+    assert beginning.messages == talks.now(session_id).messages
 
 
 def test_what_the_cli_makes_one_prompt_of_is_not_said_again(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
