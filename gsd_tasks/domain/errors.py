@@ -7,10 +7,16 @@
     │   ├── NoSuchSnapshot      the same of a session's snapshots, and their names
     │   ├── AmbiguousId         the start of more than one session's id
     │   ├── KeyReused           an idempotency key that belongs to another session
-    │   └── NotAllowed          the session's state forbids it
+    │   ├── NotAllowed          the session's state forbids it
+    │   └── TooLarge            more than the API takes at once
+    ├── AccessDenied            the API does not let the caller do it: nothing was done
+    │   ├── Unauthenticated     no token, or one that is not, or no longer, good
+    │   └── NotPermitted        the token lacks the scope
     ├── Unavailable             a server that is needed does not answer
     │   ├── DatabaseUnavailable
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   ├── ApiUnavailable
+    │   └── TooMany             this token has as much open as it may have
     ├── ConfigurationError      this installation cannot work as it is set up
     │   ├── SchemaMismatch      the database is newer or older than this code
     │   └── NewerFormat         a snapshot is newer than this code
@@ -85,8 +91,39 @@ class NotAllowed(UsageError):
         self.session_id = session_id
 
 
+class TooLarge(UsageError):
+    """The API takes no request of this size; `limit_bytes` is the largest that it does."""
+
+    def __init__(self, what: str, limit_bytes: int) -> None:
+        super().__init__(f"{what} is larger than {limit_bytes} bytes: send less at once")
+        self.what = what
+        self.limit_bytes = limit_bytes
+
+
+class AccessDenied(GsdError):
+    """The API refuses the caller, whatever was asked."""
+
+
+class Unauthenticated(AccessDenied):
+    """The API was given no token, or one that is unknown, expired or revoked. It does not say which."""
+
+    def __init__(self) -> None:
+        super().__init__("the API needs a valid token: `gsd-tasks token create` makes one, GSD_API_TOKEN hands it over")
+
+
+class NotPermitted(AccessDenied):
+    """The token is good, but not for this."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the token lacks the scope {scope!r}: use one that has it")
+        self.scope = scope
+
+
 class Unavailable(GsdError):
     """A server does not answer. Nothing says that the request was carried out, nor that it was not."""
+
+    #: How long it asked to be left alone, if it did.
+    retry_after_s: float | None = None
 
 
 class DatabaseUnavailable(Unavailable):
@@ -95,6 +132,19 @@ class DatabaseUnavailable(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """Redis cannot be reached."""
+
+
+class ApiUnavailable(Unavailable):
+    """The API cannot be reached, or broke off, or something else answers at its address."""
+
+
+class TooMany(Unavailable):
+    """A bound of the API on what one token may have open at a time is reached: close some, or try later."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"this token has {limit} {what} open, as many as it may have: close some first")
+        self.what = what
+        self.limit = limit
 
 
 class ConfigurationError(GsdError):

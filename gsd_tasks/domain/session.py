@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,8 +26,16 @@ MOST_TRIES: Final = 100
 DEFAULT_MAX_RECOVERIES: Final = 3
 MOST_RECOVERIES: Final = 1000
 REDACTED: Final = "***"
+DIGITS_OF_ID: Final = 32
+#: What can be the start of an id, of its digits in lower case.
+START_OF_ID: Final = re.compile(rf"[0-9a-f]{{1,{DIGITS_OF_ID}}}")
 #: The one key of an `mcp_config`: names, and how to reach each.
 MCP_SERVERS: Final = "mcpServers"
+
+
+def digits_of_id(text: str) -> str:
+    """What may be the start of an id (`START_OF_ID`), as people write it: in any case, with or without hyphens."""
+    return text.strip().lower().replace("-", "")
 
 
 class Kind(StrEnum):
@@ -55,6 +64,13 @@ class OnDenied(StrEnum):
 
     FAIL = "fail"
     IGNORE = "ignore"
+
+
+class Awaited(StrEnum):
+    """What a session waits for in another one: that it completed, or that it ended in whatever way."""
+
+    COMPLETED = "completed"
+    ENDED = "ended"
 
 
 class MessageKind(StrEnum):
@@ -131,7 +147,8 @@ class ClaudeOptions:
 class Submission:
     """A request to run something: exactly one of `prompt` and `command`. Validated by `domain.submission.validate`.
 
-    `secrets` are names: the worker that runs it has the values.
+    `secrets` are names: the worker that runs it has the values. It waits until the sessions of `after` have completed,
+    and those of `after_any` have ended.
     """
 
     prompt: str | None = None
@@ -153,6 +170,13 @@ class Submission:
     max_recoveries: int = DEFAULT_MAX_RECOVERIES
     key: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[SessionId, ...] = ()
+    after_any: tuple[SessionId, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything that it is to follow."""
+        return bool(self.after or self.after_any)
 
     @property
     def kind(self) -> Kind:
@@ -168,6 +192,7 @@ class Session:
     and were run again.
     `result` is what a Claude session answered: `text`, `turns`, `cost_usd`, `model` and the like. `messages` counts
     what it was told after its prompt, and `forked_from` is the session whose conversation it began with.
+    `waits`: it is queued or paused, and those of `after` have not all completed, or those of `after_any` not all ended.
     """
 
     id: SessionId
@@ -199,6 +224,9 @@ class Session:
     seq: int
     messages: int = 0
     forked_from: SessionId | None = None
+    after: tuple[SessionId, ...] = ()
+    after_any: tuple[SessionId, ...] = ()
+    waits: bool = False
     worker: str | None
     slot: int | None
     exit_code: int | None

@@ -57,6 +57,15 @@ class Snapshot:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The session stands at `snapshot` now; at `before` it stood until then, unless there was no conversation."""
+
+    session_id: SessionId
+    snapshot: Snapshot
+    before: Snapshot | None
+
+
 def digest_1(entries: Iterable[tuple[int, bytes]], context: str) -> bytes:
     """The checksum of format 1, as the module says."""
     parts = [_number(seq) + sha256 for seq, sha256 in entries]

@@ -100,6 +100,7 @@ class Reason(StrEnum):
     # What happens around it.
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    DEPENDENCY = "dependency"
     WORKER_STOPPED = "worker_stopped"
     LEASE_LOST = "lease_lost"
     CHILD_LOST = "child_lost"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +21,12 @@ from gsd_tasks.domain.session import (
     MOST_RECOVERIES,
     MOST_TRIES,
     ClaudeOptions,
+    Limits,
     Submission,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
 LONGEST_NAME: Final = 200
 LARGEST_PROMPT_BYTES: Final = 8 * 1024 * 1024
@@ -41,9 +42,13 @@ LARGEST_OUTPUT_BYTES: Final = 2**50
 _BEGINS_ANEW: Final = re.compile(r"\s*/(?:clear|reset|new)(?:\s|$)")
 #: What Claude could be asked for from the beginning; for the rest `digest` has a rule.
 _FIRST_OPTIONS: Final = frozenset({"model", "max_turns", "allowed_tools", "permission_mode"})
+_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in (Submission, ClaudeOptions, Limits)}
+_USUAL: Final = asdict(ClaudeOptions())
 #: Variables that no session can set: the worker's own, and those by which its shim marks each process.
 OWN_PREFIXES: Final = ("GSD_", "GSDTASKS_")
 MOST_SECRETS: Final = 100
+#: How many others a session may wait for.
+MOST_AWAITED: Final = 1000
 SECRET_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -60,6 +65,7 @@ def validate(request: Submission) -> Submission:
     _check_names(request)
     _check_limits(request)
     _check_secrets(request)
+    check_order(request.after, request.after_any)
     check_claude(request.claude)
     check_context(request.context)
     return request
@@ -76,22 +82,35 @@ def check_context(context: Mapping[str, Any]) -> None:
     check_json("context", context)
 
 
+def check_order(after: Sequence[Hashable], after_any: Sequence[Hashable]) -> None:
+    """Raise `InvalidValue` unless a session can follow these."""
+    if len(after) + len(after_any) > MOST_AWAITED:
+        raise InvalidValue("after", f"names more than {MOST_AWAITED} sessions: let some of them follow others")
+    if twice := set(after) & set(after_any):
+        raise InvalidValue("after_any", f"names {min(map(str, twice))}, which `after` has, too: give it once")
+
+
 def digest(request: Submission) -> bytes:
     """What two requests with one idempotency key must have in common: everything that they ask for."""
-    asked = asdict(request)
+    asked = _fields(request) | {"env": dict(request.env), "context": dict(request.context)}
     for name in ("run_at", "expires_at"):
         # The same instant is the same, in whichever time zone it was given.
         asked[name] = asked[name] and asked[name].astimezone(UTC).isoformat()
-    later = (("max_tries", DEFAULT_MAX_TRIES), ("max_recoveries", DEFAULT_MAX_RECOVERIES), ("secrets", ()))
-    for name, default in later:
+    later: dict[str, Any] = {"max_tries": DEFAULT_MAX_TRIES, "max_recoveries": DEFAULT_MAX_RECOVERIES}
+    later |= dict.fromkeys(("secrets", "after", "after_any"), ())
+    for name, default in later.items():
         # As if they had always been there: a key that was given before them still stands for the same request.
         if asked[name] == default:
             del asked[name]
-    usual = asdict(ClaudeOptions())
-    chosen = asked["claude"].items()
-    asked["claude"] = {name: value for name, value in chosen if name in _FIRST_OPTIONS or value != usual[name]}
-    asked["limits"] = {name: float(value) for name, value in asked["limits"].items()}
+    chosen = _fields(request.claude).items()
+    asked["claude"] = {name: value for name, value in chosen if name in _FIRST_OPTIONS or value != _USUAL[name]}
+    asked["limits"] = {name: float(value) for name, value in _fields(request.limits).items()}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).digest()
+
+
+def _fields(of: Submission | ClaudeOptions | Limits) -> dict[str, Any]:
+    """As `dataclasses.asdict` has them, but not copied: there may be thousands of requests."""
+    return {name: getattr(of, name) for name in _NAMES[type(of)]}
 
 
 def _check_what(request: Submission) -> None:

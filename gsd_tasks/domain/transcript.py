@@ -52,7 +52,7 @@ class Entry:
 
 def read_entry(line: str | bytes) -> Entry:
     """What the line says of itself; an `Entry` of nothing for one that says nothing. Never raises."""
-    match read_json(line) if _is_modest(line) else None:
+    match read_json(line) if is_modest(line) else None:
         case {"type": "attachment", "attachment": {"type": "queued_command", "source_uuid": str(uuid)}}:
             return Entry("attachment", uuid)
         case {"type": str(kind), "uuid": str(uuid)}:
@@ -63,7 +63,7 @@ def read_entry(line: str | bytes) -> Entry:
             return Entry(None, None)
 
 
-def _is_modest(line: str | bytes) -> bool:
+def is_modest(line: str | bytes) -> bool:
     """Whether it is no heap of tiny values, which would take fifty times its size in memory: the CLI writes none.
 
     Its text may be as long as it likes, whatever stands in it.

@@ -2,7 +2,8 @@
 
 Every connection is in autocommit mode, and every change is one statement: nothing is locked until the whole of it has
 arrived, so a process that is stopped or cut off in the middle of sending holds no lock that another one waits for.
-`transaction` is the exception, for a person who verifies a session or mends one that nobody runs.
+`transaction` is the exception, for a person who verifies a session or mends one that nobody runs, and for many new
+sessions at once, which nobody else sees before they are there.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ What reapers recovered stands in a table of its own, with ids of the same sequen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from sqlalchemy import Text, cast, func, insert, literal, select
+from sqlalchemy import ARRAY, Text, Uuid, any_, cast, exists, func, insert, literal, or_, select, union_all
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.recovery import Recovery
@@ -25,7 +25,12 @@ from gsd_tasks.store.rows import to_history
 from gsd_tasks.store.tables import Xid8, recoveries, session_history, workers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import CTE, ColumnElement, Connection, Insert, Select, Table
+
+#: As many as any number of Postgres's has that fits into 63 bits whatever its digits are.
+DIGITS: Final = 18
 
 #: An entry of the stream of all that happens.
 Happened: TypeAlias = HistoryEntry | Recovery
@@ -46,7 +51,7 @@ class Cursor:
     def parse(cls, text: str) -> Self:
         """The cursor that `str` gave. Raises `InvalidValue` for anything else."""
         parts = text.split(".")
-        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) <= DIGITS for part in parts):
             raise InvalidValue("after", f"{text!r} is no cursor")
         return cls(*map(int, parts))
 
@@ -57,18 +62,58 @@ def of_session(connection: Connection, session_id: SessionId) -> list[HistoryEnt
     return [to_history(row) for row in connection.execute(rows).mappings()]
 
 
+def of_sessions(connection: Connection, session_ids: Collection[SessionId]) -> list[HistoryEntry]:
+    """Every transition of these sessions, in the order of their numbers."""
+    chosen = session_history.c.session_id == any_(literal(list(session_ids), ARRAY(Uuid)))
+    rows = _view().where(chosen).order_by(session_history.c.id)
+    return [to_history(row) for row in connection.execute(rows).mappings()]
+
+
+def since(
+    connection: Connection, session_id: SessionId, last_id: int, *, limit: int
+) -> tuple[HistoryEntry | None, list[HistoryEntry]]:
+    """The session's latest transition up to `last_id`, and at most `limit` after it: where it stood, and what followed.
+
+    Neither where there is no such session, as each has its first transition from its beginning on.
+    """
+    # Its own are numbered in the order in which they were committed (see above): none comes to be seen late.
+    own = _view().where(session_history.c.session_id == session_id)
+    stood = own.where(session_history.c.id <= last_id).order_by(session_history.c.id.desc()).limit(1).subquery()
+    next_ones = own.where(session_history.c.id > last_id).order_by(session_history.c.id).limit(limit).subquery()
+    both = union_all(select(stood), select(next_ones)).subquery()
+    rows = connection.execute(select(both).order_by(both.c.id)).mappings()
+    entries = [to_history(row) for row in rows]
+    return (entries[0], entries[1:]) if entries and entries[0].id <= last_id else (None, entries)
+
+
+def moved(connection: Connection, after: Cursor) -> bool:
+    """Whether there is something to read after a cursor whose window is read to its end."""
+    horizon = cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Xid8)
+    found = (
+        exists().where(table.c.xid >= _xid(after.high), table.c.xid < horizon)
+        for table in (session_history, recoveries)
+    )
+    return bool(connection.execute(select(or_(*found))).scalar_one())
+
+
 def now(connection: Connection) -> Cursor:
     """Where the history stands: what is read after it includes everything that happens from here on."""
     horizon = _horizon(connection)
     return Cursor(horizon, horizon, 0)
 
 
-def read(connection: Connection, after: Cursor, *, limit: int) -> tuple[list[tuple[Cursor, Happened]], Cursor]:
-    """At most `limit` transitions and recoveries after a cursor, each with its own, and the cursor to go on from."""
+def read(
+    connection: Connection, after: Cursor, *, limit: int, horizon: int | None = None
+) -> tuple[list[tuple[Cursor, Happened]], Cursor]:
+    """At most `limit` transitions and recoveries after a cursor, each with its own, and the cursor to go on from.
+
+    With a `horizon`, the `high` of another cursor, no further than there.
+    """
     entries = _window(connection, after, limit)
     if len(entries) == limit:
         return entries, entries[-1][0]
-    following = Cursor(after.high, max(after.high, _horizon(connection)), 0)
+    horizon = _horizon(connection) if horizon is None else horizon
+    following = Cursor(after.high, max(after.high, horizon), 0)
     entries += _window(connection, following, limit - len(entries))
     return entries, entries[-1][0] if len(entries) == limit else Cursor(following.high, following.high, 0)
 

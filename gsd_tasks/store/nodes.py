@@ -41,10 +41,11 @@ def register(connection: Connection, worker: Worker) -> None:
 
 def seen(
     connection: Connection, worker_id: WorkerId, status: WorkerStatus, *, has_credentials: bool | None = None
-) -> None:
-    """It lives, and stands so. What is None is as it was."""
+) -> bool:
+    """It lives, and stands so. What is None is as it was. False: it is forgotten, as it was silent for very long."""
     news = {} if has_credentials is None else {"has_credentials": has_credentials}
-    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status, **news))
+    known = update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status, **news)
+    return connection.execute(known.returning(workers.c.id)).first() is not None
 
 
 def have_credentials(connection: Connection, queue: str, *, silent_after_s: float) -> bool | None:

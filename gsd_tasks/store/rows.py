@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from gsd_tasks.domain.session import (
     OutputRow,
     PermissionMode,
     Session,
+    SessionId,
     Stream,
     Submission,
 )
@@ -32,6 +33,15 @@ from gsd_tasks.domain.state import Reason, Status, Wanted
 STREAMS: Final = {stream.value: stream for stream in Stream}
 #: As text: jsonb would put their keys into another order, and a model answers a schema in the schema's own.
 _DOCUMENTS: Final = ("mcp_config", "agents", "json_schema")
+#: What a session has before it has run.
+_NEW: Final[Mapping[str, Any]] = {
+    "status": Status.QUEUED,
+    "reason": Reason.ENQUEUED,
+    **dict.fromkeys(("attempt", "tries", "recoveries", "last_seq", "last_message"), 0),
+    **dict.fromkeys(("wanted", "detail", "forked_from", "worker", "slot", "exit_code", "exit_signal", "result")),
+    **dict.fromkeys(("started_at", "ended_at")),
+}
+_CLAUDE: Final = tuple(field.name for field in fields(ClaudeOptions))
 
 
 def utc(moment: datetime) -> datetime:
@@ -44,7 +54,7 @@ def maybe_utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else utc(moment)
 
 
-def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
+def to_session(row: RowMapping | Mapping[str, Any], *, secrets: bool = False) -> Session:
     """A session; the values of its `env` and its MCP servers only for the worker that runs it (`secrets`)."""
     env: dict[str, str] = row["env"]
     claude = _claude_options(row["claude"])
@@ -80,6 +90,10 @@ def to_session(row: RowMapping, *, secrets: bool = False) -> Session:
         seq=row["last_seq"],
         messages=row["last_message"],
         forked_from=row["forked_from"],
+        # Who claims it does not ask: whatever it was to follow has come about.
+        after=tuple(row.get("after") or ()),
+        after_any=tuple(row.get("after_any") or ()),
+        waits=row["waits"],
         worker=row["worker"],
         slot=row["slot"],
         exit_code=row["exit_code"],
@@ -110,14 +124,24 @@ def from_submission(request: Submission) -> dict[str, Any]:
         "env": dict(request.env),
         "secrets": list(request.secrets),
         "context": dict(request.context),
-        "claude": asdict(request.claude) | {name: _as_text(getattr(request.claude, name)) for name in _DOCUMENTS},
-        "run_at": request.run_at,
-        "expires_at": request.expires_at,
+        "claude": {name: _claude_column(request.claude, name) for name in _CLAUDE},
+        "run_at": maybe_utc(request.run_at),
+        "expires_at": maybe_utc(request.expires_at),
         "on_lost": request.on_lost or default,
         "max_tries": request.max_tries,
         "max_recoveries": request.max_recoveries,
-        **asdict(request.limits),
+        "timeout_s": float(request.limits.timeout_s),
+        "idle_timeout_s": float(request.limits.idle_timeout_s),
+        "max_output_bytes": request.limits.max_output_bytes,
     }
+
+
+def to_new_session(columns: Mapping[str, Any], request: Submission, *, id_: SessionId, created_at: datetime) -> Session:
+    """What was written just now for this request, whose columns are `from_submission`'s."""
+    row = {**_NEW, **columns}
+    row |= {"id": id_, "created_at": created_at, "waits": request.waits}
+    # As they are read back.
+    return to_session(row | {"after": sorted(set(request.after)), "after_any": sorted(set(request.after_any))})
 
 
 def to_submission(session: Session) -> Submission:
@@ -188,6 +212,11 @@ def _without_servers(options: ClaudeOptions) -> ClaudeOptions:
     if options.mcp_config is None:
         return options
     return replace(options, mcp_config={MCP_SERVERS: dict.fromkeys(options.mcp_config[MCP_SERVERS], REDACTED)})
+
+
+def _claude_column(options: ClaudeOptions, name: str) -> Any:
+    value = getattr(options, name)
+    return _as_text(value) if name in _DOCUMENTS else value
 
 
 def _as_text(document: Mapping[str, Any] | None) -> str | None:

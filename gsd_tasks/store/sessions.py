@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import any_, delete, func, null, select, union_all, update
+from psycopg.errors import DeadlockDetected, ForeignKeyViolation
+from sqlalchemy import ARRAY, Text, Uuid, any_, delete, func, literal, not_, null, select, union_all, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from gsd_tasks.domain.session import Session, SessionId, Submission
+from gsd_tasks.domain.session import Awaited, Session, SessionId, Submission
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
+from gsd_tasks.store import dependencies
 from gsd_tasks.store.rows import to_session, to_submission
 from gsd_tasks.store.tables import attempts, leases, session_outputs, sessions, workers
+from gsd_tasks.store.tables import dependencies as edge
 from gsd_tasks.store.transitions import CLAIMABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
 
 LONGEST_PREFIX = 32
+KEYS_LOCK = 0x6773645F6B657973
+#: How far a producer's clock, by which ids are made, may be from the database's.
+SKEW = timedelta(days=1)
 
 
 def _view() -> Select[Any]:
@@ -26,7 +35,13 @@ def _view() -> Select[Any]:
     last_seq = func.coalesce(leases.c.last_seq, sessions.c.last_seq).label("last_seq")
     columns = [column for column in sessions.c if column.name not in {"last_seq", "digest"}]
     return (
-        select(*columns, last_seq, workers.c.name.label("worker"))
+        select(
+            *columns,
+            last_seq,
+            workers.c.name.label("worker"),
+            dependencies.befores(Awaited.COMPLETED).label("after"),
+            dependencies.befores(Awaited.ENDED).label("after_any"),
+        )
         .join_from(sessions, leases, leases.c.session_id == sessions.c.id, isouter=True)
         .join(workers, workers.c.id == sessions.c.worker_id, isouter=True)
     )
@@ -36,6 +51,12 @@ def get(connection: Connection, session_id: SessionId) -> Session | None:
     """One session."""
     row = connection.execute(_view().where(sessions.c.id == session_id)).mappings().one_or_none()
     return None if row is None else to_session(row)
+
+
+def several(connection: Connection, ids: Sequence[SessionId]) -> dict[SessionId, Session]:
+    """Those of these that there are."""
+    these = sessions.c.id == any_(literal(list(ids), ARRAY(Uuid)))
+    return {SessionId(row["id"]): to_session(row) for row in connection.execute(_view().where(these)).mappings()}
 
 
 def request_of(connection: Connection, session_id: SessionId) -> Submission:
@@ -50,6 +71,18 @@ def by_key(connection: Connection, key: str) -> tuple[SessionId, bytes] | None:
     return None if row is None else (SessionId(row.id), bytes(row.digest))
 
 
+def by_keys(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[SessionId, bytes]]:
+    """The same for several, by the key."""
+    found = select(sessions.c.key, sessions.c.id, sessions.c.digest)
+    rows = connection.execute(found.where(sessions.c.key == any_(literal(list(keys), ARRAY(Text)))))
+    return {row.key: (SessionId(row.id), bytes(row.digest)) for row in rows}
+
+
+def lock_keys(connection: Connection) -> None:
+    """For a transaction that writes many keys: two would each wait for a key of the other's, were they not in turn."""
+    connection.execute(select(func.pg_advisory_xact_lock(KEYS_LOCK)))
+
+
 def starting_with(connection: Connection, digits: str, *, limit: int) -> list[SessionId]:
     """Ids whose hexadecimal digits start so, read as a range of the primary key."""
     low, high = UUID(digits.ljust(LONGEST_PREFIX, "0")), UUID(digits.ljust(LONGEST_PREFIX, "f"))
@@ -57,30 +90,49 @@ def starting_with(connection: Connection, digits: str, *, limit: int) -> list[Se
     return [SessionId(found_id) for found_id in connection.execute(found).scalars()]
 
 
-def listed(
-    connection: Connection,
-    *,
-    statuses: Iterable[Status] = (),
-    thread: str | None = None,
-    parent_id: SessionId | None = None,
-    before: SessionId | None = None,
-    limit: int,
-) -> list[Session]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which sessions of all: those that have everything that is given. Times are those of their enqueueing."""
+
+    statuses: tuple[Status, ...] = ()
+    name: str | None = None
+    thread: str | None = None
+    parent_id: SessionId | None = None
+    queue: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_by_status_alone(self) -> bool:
+        return bool(self.statuses) and replace(self, statuses=()) == Chosen()
+
+
+def listed(connection: Connection, chosen: Chosen, *, before: SessionId | None = None, limit: int) -> list[Session]:
     """The newest first; `before` is the last one of the page before."""
     view = _view().order_by(sessions.c.id.desc()).limit(limit)
-    chosen = list(statuses)
-    if chosen and thread is None and parent_id is None:
+    if chosen.is_by_status_alone:
         # A query by itself: joined, all sessions that are newer than the page may be read, to be passed over.
-        view = view.where(sessions.c.id == any_(func.array(_newest_of_each(chosen, before, limit))))
-    elif chosen:
-        view = view.where(sessions.c.status.in_(chosen))
-    if thread is not None:
-        view = view.where(sessions.c.thread == thread)
-    if parent_id is not None:
-        view = view.where(sessions.c.parent_id == parent_id)
+        view = view.where(sessions.c.id == any_(func.array(_newest_of_each(chosen.statuses, before, limit))))
+    elif chosen.statuses:
+        view = view.where(sessions.c.status.in_(chosen.statuses))
+    for column in (sessions.c.name, sessions.c.thread, sessions.c.parent_id, sessions.c.queue):
+        wanted = getattr(chosen, column.name)
+        if wanted is not None:
+            view = view.where(column == wanted)
+    # By the ids as well, which are ordered by time and what a page is read by: all that is older would be read else.
+    if chosen.since is not None:
+        view = view.where(sessions.c.created_at >= chosen.since, sessions.c.id >= _first_id(chosen.since - SKEW))
+    if chosen.until is not None:
+        view = view.where(sessions.c.created_at < chosen.until, sessions.c.id < _first_id(chosen.until + SKEW))
     if before is not None:
         view = view.where(sessions.c.id < before)
     return [to_session(row) for row in connection.execute(view).mappings()]
+
+
+def _first_id(moment: datetime) -> UUID:
+    """The lowest UUIDv7 of that millisecond (RFC 9562)."""
+    since_epoch_ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return UUID(int=max(0, min(since_epoch_ms, 2**48 - 1)) << 80)
 
 
 def _newest_of_each(statuses: Iterable[Status], before: SessionId | None, limit: int) -> ScalarSelect[Any]:
@@ -123,11 +175,24 @@ def merge_context(connection: Connection, session_id: SessionId, changes: Mappin
 
 
 def delete_ended(connection: Connection, session_id: SessionId) -> bool:
-    """The session with its rows, attempts and history. False: it has not ended, or is not there."""
-    gone = delete(sessions).where(sessions.c.id == session_id, sessions.c.status.in_(FINAL)).returning(sessions.c.id)
+    """The session with its rows, attempts and history. False: it has not ended, is not there, or is waited for in vain.
+
+    What waits for it and for others, too, goes on to wait for those.
+    """
+    guard = sessions.c.status.in_(FINAL), not_(dependencies.unmet(session_id).exists())
+    gone = delete(sessions).where(sessions.c.id == session_id, *guard).returning(sessions.c.id)
     ended = gone.cte("ended")
     rows = delete(session_outputs).where(session_outputs.c.session_id == ended.c.id).returning(session_outputs.c.seq)
-    return connection.execute(select(ended.c.id).add_cte(rows.cte("rows"))).first() is not None
+    edges = delete(edge).where(edge.c.before_id == ended.c.id).returning(edge.c.session_id)
+    statement = select(ended.c.id).add_cte(rows.cte("rows"), edges.cte("edges"))
+    while True:
+        try:
+            return connection.execute(statement).first() is not None
+        except (IntegrityError, OperationalError) as error:
+            # In this very moment something was enqueued that waits for it: that is seen now. Or those that belong
+            # together are deleted at once: each may stand in the other's way, and Postgres lets one of them go on.
+            if not isinstance(error.orig, (ForeignKeyViolation, DeadlockDetected)):
+                raise
 
 
 def count_claimable(connection: Connection) -> dict[str, int]:

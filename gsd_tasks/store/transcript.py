@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
 
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import Boolean, func, insert, literal, select, type_coerce, update
 
+from gsd_tasks.domain.record import TranscriptEntry
 from gsd_tasks.domain.transcript import PROMPT, SPOKEN
 from gsd_tasks.store.leases import holds
+from gsd_tasks.store.rows import utc
 from gsd_tasks.store.tables import leases, sessions, transcript
 
 if TYPE_CHECKING:
@@ -114,6 +116,34 @@ def can_be_resumed(connection: Connection, session_id: SessionId) -> bool:
     """Whether there is a conversation: the CLI finds none in a file without a prompt."""
     prompt = _live_of(session_id, transcript.c.seq).where(transcript.c.kind == PROMPT).limit(1)
     return connection.execute(prompt).first() is not None
+
+
+def page(connection: Connection, session_id: SessionId, *, after_seq: int, limit: int) -> list[TranscriptEntry]:
+    """Entries after `after_seq`, those that are not live too: at most `limit`, none beginning after `PAGE_BYTES`."""
+    following = (
+        select(transcript, type_coerce(LIVE, Boolean).label("is_live"))
+        .join_from(transcript, sessions, sessions.c.id == transcript.c.session_id)
+        .where(transcript.c.session_id == session_id, transcript.c.seq > after_seq)
+        .order_by(transcript.c.seq)
+        .limit(limit)
+        .subquery()
+    )
+    size = func.octet_length(following.c.entry)
+    before = (func.sum(size).over(order_by=following.c.seq) - size).label("before")
+    summed = select(following, before).subquery()
+    bounded = select(summed).where(summed.c.before < PAGE_BYTES).order_by(summed.c.seq)
+    return [
+        TranscriptEntry(
+            seq=row["seq"],
+            attempt=row["attempt"],
+            kind=row["kind"],
+            uuid=row["uuid"],
+            is_live=row["is_live"],
+            entry=row["entry"],
+            at=utc(row["at"]),
+        )
+        for row in connection.execute(bounded).mappings()
+    ]
 
 
 def live(connection: Connection, session_id: SessionId) -> Iterator[list[Line]]:

@@ -72,7 +72,7 @@ def record(connection: Connection, claim: Claim, turn: Turn) -> bool:
 def of_session(connection: Connection, session_id: SessionId) -> list[RecordedTurn]:
     """Its turns, in order, over all attempts."""
     rows = connection.execute(select(turns).where(turns.c.session_id == session_id).order_by(turns.c.seq))
-    return [_to_turn(row) for row in rows.mappings()]
+    return [to_turn(row) for row in rows.mappings()]
 
 
 def _values(turn: Turn) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def _values(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _to_turn(row: RowMapping) -> RecordedTurn:
+def to_turn(row: RowMapping) -> RecordedTurn:
+    """A turn."""
     return RecordedTurn(
         session_id=row["session_id"],
         seq=row["seq"],

@@ -19,6 +19,9 @@ QUEUES: Final = 4
 # The id of the n-th session, as `uuid7` makes them: one every 100 ms.
 _ID: Final = "(lpad(to_hex(1700000000000 + n * 100), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
 _BEFORE: Final = _ID.replace("n *", "(n - 1) *").replace("to_hex(n)", "to_hex(n - 1)")
+_LONG_AGO: Final = _ID.replace("n *", "(4 * (n / 40) + 4 + n %% 40 / 20 * 2) *").replace(
+    "to_hex(n)", "to_hex(4 * (n / 40) + 4 + n %% 40 / 20 * 2)"
+)
 _AT: Final = "timestamptz 'epoch' + (1700000000 + n / 10) * interval '1 s'"
 _WORKER: Final = "('00000000-0000-4000-8000-' || lpad(to_hex(n / 3), 12, '0'))::uuid"
 _NUMBERS: Final = "generate_series(%(first)s::int, %(last)s::int) AS n"
@@ -26,17 +29,25 @@ _NUMBERS: Final = "generate_series(%(first)s::int, %(last)s::int) AS n"
 # Every hundredth is in a thread, the one after it is its child. Of those that wait, some wait for their time, some have
 # waited too long.
 _SESSIONS: Final = f"""
-INSERT INTO sessions (id, kind, status, reason, thread, parent_id, queue, priority, digest, command, working_dir, env,
-                      context, claude, timeout_s, idle_timeout_s, max_output_bytes, on_lost, attempt, last_seq,
-                      worker_id, slot, run_at, expires_at, created_at, ended_at)
+INSERT INTO sessions (id, kind, status, reason, name, thread, parent_id, queue, priority, digest, command, working_dir,
+                      env, context, claude, timeout_s, idle_timeout_s, max_output_bytes, on_lost, attempt, last_seq,
+                      worker_id, slot, run_at, expires_at, created_at, ended_at, waits)
 SELECT {_ID}, 'command', (%(statuses)s::text[])[1 + n %% cardinality(%(statuses)s)], 'enqueued',
+       CASE WHEN n %% 100 = 50 THEN 'name ' || n %% 100000 END,
        CASE WHEN n %% 100 = 0 THEN 'thread ' || n %% 100000 END, CASE WHEN n %% 100 = 1 AND n > 1 THEN {_BEFORE} END,
        'queue ' || n %% {QUEUES}, n %% 10, '', '{{true}}', '/', '{{}}', '{{}}', %(claude)s, 60, 60, 1000, 'requeue',
        %(begun)s, %(begun)s, CASE WHEN %(begun)s = 1 THEN {_WORKER} END, CASE WHEN %(begun)s = 1 THEN 1 + n %% 3 END,
        CASE WHEN n %% 20 = 7 THEN timestamptz '2999-01-01' END,
        CASE WHEN n %% 50 = 9 THEN timestamptz '2000-01-01' WHEN n %% 5 = 1 THEN timestamptz '2999-01-01' END,
-       {_AT}, CASE WHEN %(ended)s THEN {_AT} END
+       {_AT}, CASE WHEN %(ended)s THEN {_AT} END, %(begun)s = 0 AND n %% 10 = 3
   FROM {_NUMBERS}
+"""
+# Every tenth follows another one: what has begun the one before it, and so does every other one of what waits. Of the
+# rest one follows what has completed, the next what has failed.
+_DEPENDENCIES: Final = f"""
+INSERT INTO dependencies (session_id, before_id, kind)
+SELECT {_ID}, CASE WHEN %(begun)s = 1 OR n %% 20 = 13 THEN {_BEFORE} ELSE {_LONG_AGO} END, 'completed'
+  FROM {_NUMBERS} WHERE n %% 10 = 3
 """
 _ATTEMPTS: Final = f"""
 INSERT INTO attempts (session_id, attempt, holder, worker_id, slot, claimed_at, launching_at, first_seq, ended_at,
@@ -98,7 +109,15 @@ def fill(database_url: str, filled: Filled) -> None:
     The statistics are those of a quiet hour, when nothing waited and nothing ran, and stay so until `analyze`.
     """
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in ("sessions", "attempts", "session_history", "session_outputs", "transcript", "turns"):
+        for table in (
+            "sessions",
+            "attempts",
+            "session_history",
+            "session_outputs",
+            "transcript",
+            "turns",
+            "dependencies",
+        ):
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         # Past all triggers: that of the transitions, and those of the foreign keys.
         connection.execute("SET session_replication_role = replica")
@@ -137,6 +156,7 @@ def _write(connection: psycopg.Connection, numbers: range, statuses: list[str]) 
         "claude": json.dumps(asdict(ClaudeOptions())),
     }
     connection.execute(_SESSIONS, values)
+    connection.execute(_DEPENDENCIES, values)
     if has_begun:
         for statement in (_ATTEMPTS, _HISTORY, _OUTPUTS):
             connection.execute(statement, values)

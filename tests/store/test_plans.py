@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -30,7 +31,9 @@ from gsd_tasks.store import (
     Connection,
     Database,
     adoption,
+    dependencies,
     expiry,
+    kin,
     leases,
     messages,
     outputs,
@@ -42,13 +45,14 @@ from gsd_tasks.store import (
 )
 from gsd_tasks.store.holding import Held
 from gsd_tasks.store.leases import Progress
+from gsd_tasks.store.transitions import New
 from tests.store import filling
 from tests.store.filling import QUEUED, RUNNING, session_id
 from tests.store.plans import MODES, explained
 
 ENDED: Final = int(os.environ.get("PLANS_SESSIONS", "200000"))
 FILLED: Final = filling.numbers(ENDED)
-LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns"}
+LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns", "dependencies"}
 REQUEST: Final = Submission(command=("true",), working_dir="/", key="a key")
 BATCH_ROWS: Final = 100
 LATELY: Final = 1000
@@ -65,6 +69,7 @@ TURN: Final = Turn(
     models={},
 )
 PAGE_ROWS: Final = 50
+MANY: Final = 100
 
 pytestmark = pytest.mark.xdist_group("plans")
 
@@ -104,14 +109,25 @@ def as_claude(connection: Connection, session_id: SessionId) -> SessionId:
     return session_id
 
 
-def listed(
-    statuses: Sequence[Status] = (),
-    before: SessionId | None = None,
-    thread: str | None = None,
-    parent_id: SessionId | None = None,
-) -> Case:
-    # Each status has a page's worth of ids, and a page is read of them.
-    rows = PAGE_ROWS * (2 * len(statuses) + 1)
+def add_edge(connection: Connection, scene: Scene) -> bool:
+    dependencies.add(connection, [(scene.waiting, replace(REQUEST, after=(session_id(2),)))])
+    return True
+
+
+def lock_keys(connection: Connection, _: Scene) -> bool:
+    sessions.lock_keys(connection)
+    return True
+
+
+def many() -> list[New]:
+    return [New(SessionId(uuid4()), b"", replace(REQUEST, key=None, parent_id=session_id(2))) for _ in range(MANY)]
+
+
+def listed(chosen: sessions.Chosen | None = None, before: SessionId | None = None) -> Case:
+    chosen = chosen or sessions.Chosen()
+    statuses = chosen.statuses
+    # Each status has a page's worth of ids, and a page is read of them, with what each of them was to follow.
+    rows = PAGE_ROWS * (2 * len(statuses) + 2)
     if before is not None:
         # A plan for all values does not know how few ids come before this one, and passes over some.
         rows += 3 * PAGE_ROWS
@@ -120,9 +136,7 @@ def listed(
         rows += QUEUED
     return Case(
         rows,
-        lambda c, s: sessions.listed(
-            c, statuses=statuses, before=before, thread=thread, parent_id=parent_id, limit=PAGE_ROWS
-        ),
+        lambda c, s: sessions.listed(c, chosen, before=before, limit=PAGE_ROWS),
     )
 
 
@@ -131,10 +145,38 @@ def looked_back(by: By | None) -> Case:
 
 
 DONE: Final = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
+#: Some that wait: for what is queued, for what has completed, and for what has failed.
+WAITS: Final = [number for number in FILLED.queued if number % 10 == 3][:MANY]
+WAITING: Final = [session_id(number) for number in WAITS]
 #: By a worker's and a person's statements: a session, its lease, its attempt, and what belongs to them.
 ONE: Final = 10
 CASES: Final[dict[str, Case]] = {
     "transitions.enqueue": Case(ONE, lambda c, s: transitions.enqueue(c, SessionId(uuid4()), REQUEST, b"")),
+    "transitions.enqueue of what waits": Case(
+        ONE, lambda c, s: transitions.enqueue(c, SessionId(uuid4()), replace(REQUEST, after=(s.waiting,)), b"")
+    ),
+    "transitions.enqueue_many": Case(MANY * ONE, lambda c, s: transitions.enqueue_many(c, many())),
+    "transitions.give_up": Case(MANY * ONE, lambda c, s: transitions.give_up(c, WAITING)),
+    "dependencies.waiting": Case(
+        # Where the statistics know of none that waits, the index of all ids is as good.
+        2 * QUEUED,
+        lambda c, s: dependencies.waiting(c, session_id(FILLED.queued[0]), MANY),
+    ),
+    "dependencies.waiting_for": Case(
+        ONE, lambda c, s: dependencies.waiting_for([session_id(WAITS[1] - 1)], c, dependencies.FIRST, 1000)
+    ),
+    "dependencies.waiting_for one of long ago": Case(
+        ONE, lambda c, s: not dependencies.waiting_for([session_id(2)], c, dependencies.FIRST, 1000)
+    ),
+    "dependencies.waiting_of": Case(
+        MANY * ONE, lambda c, s: dependencies.waiting_of(WAITING, c, dependencies.FIRST, 1000)
+    ),
+    "dependencies.let_go": Case(MANY * ONE, lambda c, s: dependencies.let_go(c, WAITING)),
+    "dependencies.add": Case(ONE, add_edge),
+    "dependencies.in_vain": Case(ONE, lambda c, s: not dependencies.in_vain(c, session_id(2))),
+    "kin.above": Case(ONE, lambda c, s: kin.above(c, session_id(3), limit=100)),
+    "kin.below": Case(ONE, lambda c, s: kin.below(c, session_id(2), limit=100)),
+    "kin.of": Case(MANY * ONE, lambda c, s: kin.of(c, WAITING)),
     "transitions.claim": Case(
         ONE,
         lambda c, s: transitions.claim(
@@ -170,15 +212,19 @@ CASES: Final[dict[str, Case]] = {
     "expiry.expired": Case(ONE * RUNNING, lambda c, s: expiry.expired(c)),
     "sessions.get": Case(ONE, lambda c, s: sessions.get(c, s.claim.session.id)),
     "sessions.by_key": Case(ONE, lambda c, s: sessions.by_key(c, "a key") is None),
+    "sessions.by_keys": Case(ONE, lambda c, s: not sessions.by_keys(c, ["a key", "another"])),
+    "sessions.lock_keys": Case(0, lock_keys),
+    "sessions.several": Case(MANY * ONE, lambda c, s: sessions.several(c, WAITING)),
     "sessions.starting_with": Case(ONE, lambda c, s: sessions.starting_with(c, s.waiting.hex[:12], limit=4)),
     "sessions.listed": listed(),
-    "sessions.listed of running": listed(statuses=[Status.RUNNING]),
-    "sessions.listed of failed": listed(statuses=[Status.FAILED]),
-    "sessions.listed of two": listed(statuses=[Status.FAILED, Status.QUEUED]),
-    "sessions.listed of an older page": listed(statuses=[Status.FAILED], before=session_id(1000)),
-    "sessions.listed of a thread": listed(thread="thread 100"),
-    "sessions.listed of a thread's failed": listed(thread="thread 200", statuses=[Status.COMPLETED]),
-    "sessions.listed of a parent": listed(parent_id=session_id(100)),
+    "sessions.listed of running": listed(sessions.Chosen(statuses=(Status.RUNNING,))),
+    "sessions.listed of failed": listed(sessions.Chosen(statuses=(Status.FAILED,))),
+    "sessions.listed of two": listed(sessions.Chosen(statuses=(Status.FAILED, Status.QUEUED))),
+    "sessions.listed of an older page": listed(sessions.Chosen(statuses=(Status.FAILED,)), before=session_id(1000)),
+    "sessions.listed of a thread": listed(sessions.Chosen(thread="thread 100")),
+    "sessions.listed of a thread's failed": listed(sessions.Chosen(thread="thread 200", statuses=(Status.COMPLETED,))),
+    "sessions.listed of a parent": listed(sessions.Chosen(parent_id=session_id(100))),
+    "sessions.listed of a name": listed(sessions.Chosen(name="name 150")),
     "sessions.want": Case(ONE, lambda c, s: sessions.want(c, s.claim.session.id, Wanted.CANCEL)),
     "sessions.take_back_pause": Case(ONE, lambda c, s: not sessions.take_back_pause(c, s.claim.session.id)),
     "sessions.merge_context": Case(ONE, lambda c, s: sessions.merge_context(c, s.waiting, {"a": 1})),
@@ -252,7 +298,20 @@ def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, 
         assert plan.pages <= 300 + 30 * case.rows, str(plan)
 
 
-MODULES: Final = (transitions, leases, outputs, adoption, expiry, sessions, messages, transcript, turns, statistics)
+MODULES: Final = (
+    transitions,
+    leases,
+    outputs,
+    adoption,
+    expiry,
+    sessions,
+    messages,
+    transcript,
+    turns,
+    statistics,
+    dependencies,
+    kin,
+)
 
 
 def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
@@ -260,7 +319,8 @@ def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in MODULES
         for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+        # Those of a package stand in its modules.
+        if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and not name.startswith("_")
         if "connection" in inspect.signature(function).parameters
     }
     assert {name.partition(" ")[0] for name in CASES} == statements
@@ -280,5 +340,5 @@ def test_a_page_of_some_statuses_is_the_newest_of_them(
 ) -> None:
     limit = RUNNING + PAGE_ROWS
     with scene.database.connection() as connection:
-        page = sessions.listed(connection, statuses=statuses, before=before, limit=limit)
+        page = sessions.listed(connection, sessions.Chosen(statuses=tuple(statuses)), before=before, limit=limit)
     assert [session.id for session in page] == [session_id(number) for number in wanted[:limit]]

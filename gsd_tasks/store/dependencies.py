@@ -1,0 +1,197 @@
+"""Which sessions wait for which, and letting go of those that need to wait no longer.
+
+`sessions.waits` keeps a session from being claimed. It is set as the session is enqueued, and taken away by `let_go`
+alone, whose guard is that everything has come about that the session waits for. That is no change of its status; where
+it will never come about, `transitions.give_up` ends the session.
+
+Both pass over what somebody else has in hand: two who look at the same sessions never wait for each other, and what is
+passed over is looked at by the next sweep.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
+
+from psycopg.errors import ForeignKeyViolation
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, column, func, insert, literal, not_, or_, select, true, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.exc import IntegrityError
+
+from gsd_tasks.domain.errors import NoSuchSession
+from gsd_tasks.domain.session import Awaited, SessionId
+from gsd_tasks.domain.state import FINAL, Status
+from gsd_tasks.store.rows import maybe_utc
+from gsd_tasks.store.tables import dependencies, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import CTE, ColumnElement, Connection, Insert, ScalarSelect, Select
+    from sqlalchemy.sql.dml import ReturningInsert
+
+    from gsd_tasks.domain.session import Submission
+
+#: What one statement writes.
+PAGE_EDGES: Final = 20_000
+_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: Before every id.
+FIRST: Final = SessionId(UUID(int=0))
+
+#: The one that is waited for.
+awaited = sessions.alias("awaited")
+#: Written out, not sent as values: a plan for all values could not use the index of what waits.
+WAITING: Final[ColumnElement[bool]] = and_(
+    sessions.c.status == literal(Status.QUEUED.value, literal_execute=True), sessions.c.waits
+)
+#: Of an edge and the one that is waited for: it has come about.
+MET: Final[ColumnElement[bool]] = or_(
+    awaited.c.status == Status.COMPLETED,
+    and_(dependencies.c.kind == Awaited.ENDED, awaited.c.status.in_(sorted(FINAL))),
+)
+
+
+class LetGo(NamedTuple):
+    """A session that waits for nothing any more, as its message needs it."""
+
+    id: SessionId
+    queue: str
+    priority: int
+    run_at: datetime | None
+
+
+def add(connection: Connection, several: Iterable[tuple[SessionId, Submission]]) -> None:
+    """Have each of these wait for what it was asked to.
+
+    Raises:
+        NoSuchSession: one of those is not there, or not any more.
+    """
+    edges = ((id_, *edge) for id_, request in several for edge in _edges(request).items())
+    try:
+        while page := list(islice(edges, PAGE_EDGES)):
+            connection.execute(_adding([list(values) for values in zip(*page, strict=True)]))
+    except IntegrityError as error:
+        if (unknown := missing(error)) is not None:
+            raise NoSuchSession(unknown) from error
+        raise
+
+
+def adding(born: CTE, request: Submission) -> ReturningInsert[UUID]:
+    """The statement that has the session in `born` wait for what was asked."""
+    edges = _edges(request)
+    asked = (
+        func.unnest(literal(list(edges), ARRAY(Uuid)), literal(list(edges.values()), ARRAY(Text)))
+        .table_valued(column("before_id", Uuid), column("kind", Text))
+        .render_derived(name="asked")
+    )
+    return (
+        insert(dependencies)
+        .from_select(
+            ["session_id", "before_id", "kind"],
+            select(born.c.id, asked.c.before_id, asked.c.kind).join_from(born, asked, true()),
+        )
+        .returning(dependencies.c.session_id)
+    )
+
+
+def waiting(connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
+    """Those that wait; at most so many after this one, in the order of their ids, as below."""
+    return _page(connection, sessions.c.id > after, limit)
+
+
+def waiting_for(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
+    """Those that wait for one of these."""
+    following = select(dependencies.c.session_id).where(
+        dependencies.c.before_id == any_(literal(list(ids), ARRAY(Uuid))), dependencies.c.session_id > after
+    )
+    # A query by itself: joined, all that wait may be read, to be asked whether they wait for these.
+    return _page(connection, sessions.c.id == any_(func.array(following.scalar_subquery())), limit)
+
+
+def waiting_of(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
+    """Those of these that wait."""
+    these = sessions.c.id == any_(literal(list(ids), ARRAY(Uuid)))
+    return _page(connection, and_(these, sessions.c.id > after), limit)
+
+
+def let_go(connection: Connection, ids: Sequence[SessionId]) -> list[LetGo]:
+    """Those of these that wait, and for which everything has come about: from now on they may be claimed."""
+    unmet_edge = (
+        select(dependencies.c.session_id)
+        .join(awaited, awaited.c.id == dependencies.c.before_id)
+        .where(dependencies.c.session_id == sessions.c.id, not_(MET))
+        .correlate(sessions)
+    )
+    ready = (
+        select(sessions.c.id)
+        .where(WAITING, sessions.c.id == any_(literal(list(ids), ARRAY(Uuid))), not_(unmet_edge.exists()))
+        .with_for_update(of=sessions, skip_locked=True, key_share=True)
+        .cte("ready")
+    )
+    statement = (
+        update(sessions)
+        .where(sessions.c.id == ready.c.id)
+        .values(waits=False)
+        .returning(sessions.c.id, sessions.c.queue, sessions.c.priority, sessions.c.run_at)
+    )
+    rows = connection.execute(statement)
+    return [LetGo(SessionId(row.id), row.queue, row.priority, maybe_utc(row.run_at)) for row in rows]
+
+
+def missing(error: IntegrityError) -> str | None:
+    """The session that something new refers to, and that is not there: Postgres names it, whatever language it speaks.
+
+    None: the error is another one.
+    """
+    if not isinstance(error.orig, ForeignKeyViolation):
+        return None
+    named = _ID.search(error.orig.diag.message_detail or "")
+    return None if named is None else named.group()
+
+
+def _edges(request: Submission) -> dict[SessionId, str]:
+    """Given twice is given once."""
+    return {
+        **dict.fromkeys(request.after, Awaited.COMPLETED.value),
+        **dict.fromkeys(request.after_any, Awaited.ENDED.value),
+    }
+
+
+def _adding(columns: list[list[Any]]) -> Insert:
+    kinds = (Uuid, Uuid, Text)
+    arrays: list[Any] = [literal(values, ARRAY(kind)) for values, kind in zip(columns, kinds, strict=True)]
+    names = ["session_id", "before_id", "kind"]
+    asked = func.unnest(*arrays).table_valued(*names).render_derived(name="asked")
+    return insert(dependencies).from_select(names, select(*asked.c))
+
+
+def _page(connection: Connection, which: ColumnElement[bool], limit: int) -> list[SessionId]:
+    page = select(sessions.c.id).where(WAITING, which).order_by(sessions.c.id).limit(limit)
+    return [SessionId(found) for found in connection.execute(page).scalars()]
+
+
+def befores(kind: Awaited) -> ScalarSelect[list[UUID]]:
+    """What a session of a query over `sessions` was to wait for in this way; null, where that is nothing."""
+    ids = func.array_agg(aggregate_order_by(dependencies.c.before_id, dependencies.c.before_id.asc()))
+    of_session = select(ids).where(dependencies.c.session_id == sessions.c.id, dependencies.c.kind == kind)
+    return of_session.correlate(sessions).scalar_subquery()
+
+
+def in_vain(connection: Connection, session_id: SessionId) -> SessionId | None:
+    """A session that waits for this one in vain, as it stands, or would do so if it were tried again."""
+    following = connection.execute(unmet(session_id).order_by(dependencies.c.session_id).limit(1)).first()
+    return None if following is None else SessionId(following.id)
+
+
+def unmet(session_id: SessionId) -> Select[Any]:
+    """Those to which this one stands in the way, whether they are queued or were given up."""
+    following = sessions.alias("following")
+    return (
+        select(following.c.id)
+        .join_from(dependencies, awaited, awaited.c.id == dependencies.c.before_id)
+        .join(following, following.c.id == dependencies.c.session_id)
+        .where(dependencies.c.before_id == session_id, following.c.waits, not_(MET))
+    )

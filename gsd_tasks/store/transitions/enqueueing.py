@@ -1,0 +1,161 @@
+"""(new) -> queued."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import Text, cast, column, func, insert, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from gsd_tasks.domain.errors import NoSuchSession
+from gsd_tasks.domain.session import Session, SessionId, Submission
+from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.store import dependencies, transcript
+from gsd_tasks.store.rows import from_submission, to_new_session
+from gsd_tasks.store.tables import session_history, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Select
+
+
+#: What one statement writes.
+PAGE_SESSIONS: Final = 1000
+PAGE_BYTES: Final = 8 * 1024 * 1024
+#: The columns that a producer fills.
+_GIVEN: Final = tuple(from_submission(Submission(prompt="", working_dir="")))
+
+
+class New(NamedTuple):
+    """A session to be."""
+
+    id: SessionId
+    digest: bytes
+    request: Submission
+
+
+def enqueue(
+    connection: Connection,
+    session_id: SessionId,
+    request: Submission,
+    digest: bytes,
+    *,
+    forked_from: SessionId | None = None,
+) -> SessionId | None:
+    """(new) -> queued. None, and nothing written, when the idempotency key has a session already.
+
+    With `forked_from` it begins with that session's conversation, as it stands. What is to follow others waits, until
+    `dependencies.let_go` finds that it need not.
+
+    Raises:
+        NoSuchSession: the parent, or one that it is to follow, is not there, or not any more.
+    """
+    born = (
+        upsert(sessions)
+        .values(
+            id=session_id,
+            status=Status.QUEUED,
+            reason=Reason.ENQUEUED,
+            digest=digest,
+            forked_from=forked_from,
+            waits=request.waits,
+            **from_submission(request),
+        )
+        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .returning(sessions.c.id)
+        .cte("born")
+    )
+    note = insert(session_history).from_select(
+        ["session_id", "to_status", "attempt", "reason"],
+        select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
+    )
+    statement = note.returning(session_history.c.session_id)
+    if forked_from is not None:
+        statement = statement.add_cte(transcript.copied(born, forked_from))
+    if request.waits:
+        statement = statement.add_cte(dependencies.adding(born, request).cte("edges"))
+    try:
+        written = connection.execute(statement).scalar_one_or_none()
+    except IntegrityError as error:
+        if (missing := dependencies.missing(error)) is not None:
+            raise NoSuchSession(missing) from error
+        raise
+    return None if written is None else SessionId(written)
+
+
+def enqueue_many(connection: Connection, several: Iterable[New]) -> list[Session]:
+    """(new) -> queued, for all of these, as they are written. Left out are those whose idempotency key has a session.
+
+    For a transaction that writes all or nothing. What they are to follow is not written: `dependencies.add` does that
+    after it, when all of them are there. A parent stands before its children.
+
+    Raises:
+        NoSuchSession: a parent is not there, or not any more.
+    """
+    try:
+        return [session for page in _pages(several) for session in _enqueue_page(connection, page)]
+    except IntegrityError as error:
+        if (missing := dependencies.missing(error)) is not None:
+            raise NoSuchSession(missing) from error
+        raise
+
+
+class _Row(NamedTuple):
+    """A session to be, as its columns have it, and as JSON."""
+
+    new: New
+    columns: dict[str, Any]
+    text: str
+
+
+def _pages(several: Iterable[New]) -> Iterator[list[_Row]]:
+    """So many at a time as one statement takes."""
+    page: list[_Row] = []
+    size = 0
+    for new in several:
+        row = _to_row(new)
+        if page and (len(page) >= PAGE_SESSIONS or size + len(row.text) > PAGE_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(row)
+        size += len(row.text)
+    if page:
+        yield page
+
+
+def _to_row(new: New) -> _Row:
+    columns = from_submission(new.request)
+    own = {"id": new.id, "digest": f"\\x{new.digest.hex()}", "waits": new.request.waits}
+    return _Row(new, columns, json.dumps(own | columns, default=str))
+
+
+def _enqueue_page(connection: Connection, page: Sequence[_Row]) -> Iterator[Session]:
+    rows = {row.new.id: row for row in page}
+    for written in connection.execute(_enqueueing([row.text for row in page])):
+        new, columns, _ = rows[written.id]
+        yield to_new_session(columns, new.request, id_=new.id, created_at=written.created_at)
+
+
+def _enqueueing(rows: Sequence[str]) -> Select[Any]:
+    names = ["id", "digest", "waits", *_GIVEN]
+    given = (
+        func.jsonb_to_recordset(cast(literal(f"[{','.join(rows)}]", Text), JSONB))
+        .table_valued(*(column(name, sessions.c[name].type) for name in names))
+        .render_derived(name="given", with_types=True)
+    )
+    queued, enqueued = literal(Status.QUEUED.value), literal(Reason.ENQUEUED.value)
+    born = (
+        upsert(sessions)
+        .from_select(["status", "reason", *names], select(queued, enqueued, *given.c))
+        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .returning(sessions.c.id, sessions.c.created_at)
+        .cte("born")
+    )
+    note = insert(session_history).from_select(
+        ["session_id", "to_status", "attempt", "reason"], select(born.c.id, queued, literal(0), enqueued)
+    )
+    return select(born).add_cte(note.cte("history"))
