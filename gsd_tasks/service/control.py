@@ -8,24 +8,22 @@ cancel is never taken back, nor replaced by a pause.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gsd_tasks.domain.errors import AmbiguousId, NoSuchSession, NotAllowed
-from gsd_tasks.domain.session import Kind, Session, SessionId
+from gsd_tasks.domain.session import START_OF_ID, Kind, Session, SessionId, digits_of_id
 from gsd_tasks.domain.state import Status, Wanted
 from gsd_tasks.domain.submission import check_context
-from gsd_tasks.service.submit import announce
-from gsd_tasks.store import sessions, transitions
+from gsd_tasks.service.dependencies import begin
+from gsd_tasks.store import dependencies, leftovers, sessions, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Connection, Database
 
-START_OF_ID: Final = re.compile(r"[0-9a-f]{1,32}")
 #: How a session stands that refuses what was asked, and what to do instead.
 _STANDS: Final = {
     Status.QUEUED: ("is queued", "it runs as soon as a worker takes it"),
@@ -46,7 +44,7 @@ def resolve(connection: Connection, wanted: str | UUID) -> SessionId:
     """
     if isinstance(wanted, UUID):
         return SessionId(wanted)
-    digits = wanted.strip().lower().replace("-", "")
+    digits = digits_of_id(wanted)
     if not START_OF_ID.fullmatch(digits):
         raise NoSuchSession(wanted)
     found = sessions.starting_with(connection, digits, limit=4)
@@ -63,6 +61,12 @@ def find(connection: Connection, wanted: str | UUID) -> Session:
     if session is None:
         raise NoSuchSession(str(wanted))
     return session
+
+
+def check_is_there(connection: Connection, session_id: SessionId) -> None:
+    """Raise `NoSuchSession` if it is not there, or not any more."""
+    if leftovers.has_gone(connection, session_id):
+        raise NoSuchSession(str(session_id))
 
 
 def cancel(database: Database, wanted: str | UUID) -> Session:
@@ -112,8 +116,8 @@ def resume(database: Database, publish: Publish, wanted: str | UUID) -> Session:
                 sessions.take_back_pause(connection, session.id)
             session = find(connection, session.id)
     if is_queued_again:
-        announce(publish, session)
-    elif session.status not in {Status.QUEUED, Status.RUNNING}:
+        return begin(database, publish, session)
+    if session.status not in {Status.QUEUED, Status.RUNNING}:
         raise refusal(session)
     return session
 
@@ -131,16 +135,19 @@ def retry(database: Database, publish: Publish, wanted: str | UUID) -> Session:
             session = find(connection, session.id)
     if not is_queued_again:
         raise refusal(session)
-    announce(publish, session)
-    return session
+    return begin(database, publish, session)
 
 
 def delete(database: Database, wanted: str | UUID) -> SessionId:
-    """Remove an ended session with everything that it printed. Raises `NotAllowed` for one that has not ended."""
+    """Remove an ended session with everything that it printed.
+
+    Raises:
+        NotAllowed: it has not ended; or another one is to follow it, which could seem to have nothing to wait for then.
+    """
     with database.connection() as connection:
         session = find(connection, wanted)
         if not sessions.delete_ended(connection, session.id):
-            raise NotAllowed(str(session.id), f"is {session.status}: cancel it first")
+            raise _not_deleted(connection, session)
         return session.id
 
 
@@ -151,6 +158,13 @@ def update_context(database: Database, wanted: str | UUID, changes: Mapping[str,
         session = find(connection, wanted)
         sessions.merge_context(connection, session.id, changes)
         return find(connection, session.id)
+
+
+def _not_deleted(connection: Connection, session: Session) -> NotAllowed:
+    following = dependencies.in_vain(connection, session.id) if session.status.is_final else None
+    if following is None:
+        return NotAllowed(str(session.id), f"is {session.status}: cancel it first")
+    return NotAllowed(str(session.id), f"session {following} was to follow it, and has not run: delete that one first")
 
 
 def _is_pausing(session: Session) -> bool:

@@ -1,7 +1,7 @@
 """What the maintenance process does: a sweep at every tick of beat's, and by itself when the ticks stay out.
 
-A sweep recovers first, so that a Redis that is away stops no recovery; then it publishes again. Whoever is to hear of
-recoveries is told by a thread of its own: nothing waits for that.
+A sweep recovers first, so that a Redis that is away stops no recovery; then it looks at what waits for others, and
+publishes again. Whoever is to hear of recoveries is told by a thread of its own: nothing waits for that.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.service.bell import HISTORY, ring_once, session_channel
+from gsd_tasks.service.dependencies import Resolved, resolve
 from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.reap import Reaper
 from gsd_tasks.service.recovery_hook import Command, Teller, log_recovery, parse_hook
 from gsd_tasks.service.republish import Swept, republish
+from gsd_tasks.service.retention import Retention
 from gsd_tasks.service.snapshots import Pruner
 from gsd_tasks.store import Database
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.domain.session import SessionId
+    from gsd_tasks.service.announcing import Publish
+    from gsd_tasks.service.sign import Sign
     from gsd_tasks.settings import Settings
     from gsd_tasks.store.holding import Recovered
 
@@ -36,6 +40,8 @@ MISSED_TICKS: Final = 2
 #: A sweep that finds somebody's lock in its way gives up, and the next one tries again: it must never stand still.
 LOCK_TIMEOUT_S: Final = 2.0
 LOOK_S: Final = 0.5
+#: How often sessions are removed that are kept no longer: by a thread of its own, as it may take long.
+REMOVE_EVERY_S: Final = 3600.0
 
 T = TypeVar("T")
 
@@ -57,6 +63,8 @@ class Maintenance:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
+        self._sign: Sign | None = None
+        self._problem = ""
         self._every_s = settings.republish_s
         self._redis_url = redis_url
         self._publish = publish
@@ -69,21 +77,28 @@ class Maintenance:
         )
         self._sweeping = threading.Lock()
         self._ticked_at = self._swept_at = -math.inf
+        self._retention = Retention(settings, self._database, stopping=lambda: self._removals.is_stopping)
+        self._removals = Loop("retention", self._retention.turn, interval_s=REMOVE_EVERY_S)
         self._sweeps = Loop("sweeper", self._turn, interval_s=min(LOOK_S, settings.republish_s, settings.lease_s / 4))
         self._tellings = Loop("teller", self._tell, interval_s=settings.republish_s)
         self._log = get_log("maintenance")
 
-    def start(self) -> None:
-        """Sweep from now on, with ticks or without."""
+    def start(self, sign: Sign | None = None) -> None:
+        """Sweep from now on, with ticks or without. Each sweep gives the sign, if there is one."""
+        self._sign = sign
         self._sweeps.start()
         self._tellings.start()
+        self._removals.start()
 
     def stop(self) -> None:
         """Sweep no more; a command of `GSD_ON_RECOVERY` that still runs is killed, and told again another time."""
         if self._command is not None:
             self._command.stop()
+        self._removals.stop()
         self._tellings.stop()
         self._sweeps.stop()
+        if self._sign is not None:
+            self._sign.take_away()
         self._database.close()
 
     def tick(self) -> Swept:
@@ -109,19 +124,31 @@ class Maintenance:
             return self._sweep_alone()
         finally:
             self._swept_at = self._clock()
+            if self._sign is not None:
+                self._sign.give(self._problem)
             self._sweeping.release()
 
     def _sweep_alone(self) -> Swept:
+        self._problem = ""
         recovered = self._or_say(lambda: self._reaper.sweep(self._database))
+        # Before messages are looked for: what is let go has its own.
+        resolved = self._or_say(self._resolve) or Resolved()
         swept = self._or_say(self._republish) or Swept(redis_answers=False)
+        if swept.expired:
+            # What waits for these need not wait for the next sweep.
+            expired = self._or_say(lambda: self._resolve(swept.expired)) or Resolved()
+            resolved = Resolved(let_go=resolved.let_go + expired.let_go, given_up=resolved.given_up + expired.given_up)
         if recovered:
             self._tellings.hurry()
-            if swept.redis_answers:
-                ring_once(self._redis_url, *_bells(recovered))
+        if swept.redis_answers and (recovered or resolved):
+            ring_once(self._redis_url, *_bells(recovered, resolved))
         if swept.published or swept.expired:
             self._log.info("swept", published=swept.published, expired=len(swept.expired))
         self._or_say(lambda: self._pruner.turn(self._database))
         return swept
+
+    def _resolve(self, ended: Iterable[SessionId] | None = None) -> Resolved:
+        return resolve(self._database, self._publish, ended)
 
     def _republish(self) -> Swept:
         return republish(self._database, QueuedMessages(self._redis_url), self._publish)
@@ -137,8 +164,10 @@ class Maintenance:
             return step()
         except DatabaseUnavailable as error:
             self._log.warning("a part of the sweep waits for the next", why=str(error))
-        except Exception:  # noqa: BLE001  (a loop's boundary, as it were: logged, and the next sweep comes)
+            self._problem = str(error)
+        except Exception as error:  # noqa: BLE001  (a loop's boundary, as it were: logged, and the next sweep comes)
             self._log.exception("a part of the sweep failed")
+            self._problem = f"a part of the sweep failed: {error}"
         return None
 
 
@@ -147,7 +176,10 @@ def _command(settings: Settings) -> Command | None:
     return None if argv is None else Command(argv, timeout_s=settings.on_recovery_timeout_s)
 
 
-def _bells(recovered: Recovered) -> Iterator[tuple[str, str]]:
+def _bells(recovered: Recovered | None, resolved: Resolved) -> Iterator[tuple[str, str]]:
     yield HISTORY, ""
+    yield from ((session_channel(session_id), "") for session_id in resolved)
+    if recovered is None:
+        return
     for ids in (recovered.requeued, recovered.failed, recovered.cancelled, recovered.paused):
         yield from ((session_channel(session_id), "") for session_id in ids)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gsd_tasks.domain.session import SessionId
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Database
 
 #: Of each queue. More than one sweep's worth waits for the next: a message is small, but a million of them are not.

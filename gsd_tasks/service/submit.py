@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import uuid_utils.compat as uuid_utils
 
 from gsd_tasks.domain.credentials import are_there, may_come_with
-from gsd_tasks.domain.errors import BrokerUnavailable, KeyReused, NoCredentials, NoSuchSession
+from gsd_tasks.domain.errors import KeyReused, NoCredentials, NoSuchSession
 from gsd_tasks.domain.session import Kind, SessionId
 from gsd_tasks.domain.submission import digest, validate
+from gsd_tasks.service.announcing import Publish
+from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import nodes, sessions, transitions
-from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gsd_tasks.domain.session import Session, Submission
     from gsd_tasks.store import Connection, Database
 
+__all__ = ["Publish", "Submitted", "check_credentials", "check_credentials_of_all", "submit", "submit_or_find"]
 
-class Publish(Protocol):
-    """Sends the message that lets a worker look at a session. Raises `BrokerUnavailable`."""
 
-    def __call__(self, session_id: SessionId, *, queue: str, priority: int) -> None: ...
+class Submitted(NamedTuple):
+    """The session, and whether it was written just now."""
+
+    session: Session
+    is_new: bool
 
 
 def submit(
@@ -36,17 +41,23 @@ def submit(
 
     Raises:
         InvalidValue, KeyReused: nothing was written.
+        NoSuchSession: nothing was written: its parent, or one that it is to follow, is not there.
         DatabaseUnavailable: whether it was written is unknown; with a key, submitting again is safe.
     """
+    return submit_or_find(database, publish, request, forked_from=forked_from).session
+
+
+def submit_or_find(
+    database: Database, publish: Publish, request: Submission, *, forked_from: SessionId | None = None
+) -> Submitted:
+    """`submit`, for who wants to know whether the session was there already."""
     validate(request)
     with database.connection() as connection:
         session_id, is_new = _write(connection, request, forked_from)
         session = sessions.get(connection, session_id)
     if session is None:
         raise NoSuchSession(str(session_id))
-    if is_new:
-        announce(publish, session)
-    return session
+    return Submitted(begin(database, publish, session) if is_new else session, is_new)
 
 
 def check_credentials(database: Database, request: Submission, *, silent_after_s: float) -> None:
@@ -66,17 +77,25 @@ def check_credentials(database: Database, request: Submission, *, silent_after_s
             return
         have = nodes.have_credentials(connection, request.queue, silent_after_s=silent_after_s)
     if have is False:
-        raise NoCredentials(f"no worker of the queue {request.queue!r} has credentials for Claude")
+        raise _no_credentials(request.queue)
 
 
-def announce(publish: Publish, session: Session) -> None:
-    """Send the message for a session that is queued, if it is due. Without Redis the re-publisher does it later."""
-    if session.run_at is not None and session.run_at > datetime.now(UTC):
-        return
-    try:
-        publish(session.id, queue=session.queue, priority=session.priority)
-    except BrokerUnavailable as error:
-        get_log("submit").warning("queued without a message", session=str(session.id), why=str(error))
+def check_credentials_of_all(database: Database, requests: Iterable[Submission], *, silent_after_s: float) -> None:
+    """The same for many: each queue is asked about once."""
+    lacking = [
+        request
+        for request in requests
+        if request.kind is Kind.CLAUDE and not are_there(request.env) and not may_come_with(request.secrets)
+    ]
+    with database.connection() as connection:
+        known = sessions.by_keys(connection, [request.key for request in lacking if request.key is not None])
+        for queue in {request.queue for request in lacking if request.key not in known}:
+            if nodes.have_credentials(connection, queue, silent_after_s=silent_after_s) is False:
+                raise _no_credentials(queue)
+
+
+def _no_credentials(queue: str) -> NoCredentials:
+    return NoCredentials(f"no worker of the queue {queue!r} has credentials for Claude")
 
 
 def _write(connection: Connection, request: Submission, forked_from: SessionId | None) -> tuple[SessionId, bool]:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from gsd_tasks.domain.policy import LOST
 from gsd_tasks.domain.session import SessionId
-from gsd_tasks.domain.state import TRANSITIONS, Reason, Status
+from gsd_tasks.domain.state import FINAL, TRANSITIONS, Reason, Status
 from gsd_tasks.domain.transcript import PROMPT
 from gsd_tasks.store import Connection
 from gsd_tasks.store.messages import RECEIVING, prompt
@@ -36,6 +36,7 @@ SELECT jsonb_object_agg(kind, found) FROM (
     UNION ALL SELECT 'messages', (SELECT jsonb_agg(to_jsonb(t) || jsonb_build_object('xid', t.xmin::text)
                                                    ORDER BY number) FROM messages t)
     UNION ALL SELECT 'entries', (SELECT jsonb_agg(to_jsonb(t) ORDER BY seq) FROM transcript t)
+    UNION ALL SELECT 'edges', (SELECT jsonb_agg(to_jsonb(t) ORDER BY before_id) FROM dependencies t)
     UNION ALL SELECT 'recoveries', (SELECT jsonb_agg(to_jsonb(t) ORDER BY id) FROM recoveries t)
 ) AS tables (kind, found)
 """)
@@ -55,6 +56,7 @@ class Evidence:
     rows: Mapping[str, Sequence[Record]]
     messages: Mapping[str, Sequence[Record]]
     entries: Mapping[str, Sequence[Record]]
+    edges: Mapping[str, Sequence[Record]]
     recoveries: Sequence[Record]
 
 
@@ -69,6 +71,7 @@ def read(connection: Connection) -> Evidence:
         rows=_by_session(found["rows"]),
         messages=_by_session(found["messages"]),
         entries=_by_session(found["entries"]),
+        edges=_by_session(found["edges"]),
         recoveries=found["recoveries"] or (),
     )
 
@@ -77,7 +80,7 @@ def violations(evidence: Evidence) -> list[str]:
     """Everything that must never be, in a sentence each."""
     found = [
         f"{table} of a session that is not there"
-        for table in ("leases", "attempts", "history", "rows", "messages", "entries")
+        for table in ("leases", "attempts", "history", "rows", "messages", "entries", "edges")
         if not set(getattr(evidence, table)) <= set(evidence.sessions)
     ]
     for session_id, session in evidence.sessions.items():
@@ -87,6 +90,7 @@ def violations(evidence: Evidence) -> list[str]:
             _replay(session, history),
             _counts(session, history),
             _holding(session, attempts, lease),
+            _order(evidence, session, history),
             _output(session, attempts, lease, evidence.rows[session_id]),
             _transcript(session, lease, evidence.entries[session_id]),
             _messages(session, history, evidence.messages[session_id]),
@@ -155,6 +159,20 @@ def _holding(session: Record, attempts: Sequence[Record], lease: Record | None) 
             yield "the lease is not that of the attempt"
         if len({(each["worker_id"], each["slot"]) for each in (session, lease, attempts[-1])}) > 1:
             yield "session, lease and attempt are in different hands"
+
+
+def _order(evidence: Evidence, session: Record, history: Sequence[Record]) -> Iterator[str]:
+    """What is to follow others has begun after those had completed, or ended, and has waited until then."""
+    began = next((entry["id"] for entry in history if entry["reason"] == Reason.CLAIMED), None)
+    if began is not None and session["waits"]:
+        yield "waits, and has begun"
+    for edge in evidence.edges[session["id"]]:
+        wanted = {Status.COMPLETED} if edge["kind"] == "completed" else FINAL
+        ends = [entry["id"] for entry in evidence.history[edge["before_id"]] if entry["to_status"] in wanted]
+        if not session["waits"] and not ends:
+            yield f"waits no longer, and {edge['before_id']} has not ended as it is to"
+        if began is not None and ends and min(ends) > began:
+            yield f"began before {edge['before_id']}"
 
 
 def _output(session: Record, attempts: Sequence[Record], lease: Record | None, rows: Sequence[Record]) -> Iterator[str]:

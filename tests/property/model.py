@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gsd_tasks.domain.session import OnLost
+from gsd_tasks.domain.session import Awaited, OnLost
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from tests.property.evidence import Evidence
 
@@ -54,6 +54,9 @@ class Modelled:
     max_tries: int
     max_recoveries: int
     key: str | None = None
+    #: What it is to follow, and how that is to end; while it `waits`, not all of that has come about.
+    befores: dict[UUID, str] = field(default_factory=dict)
+    waits: bool = False
     expires: str | None = None  # past or future
     is_later: bool = False
     is_claude: bool = False
@@ -88,7 +91,7 @@ class Modelled:
     @property
     def is_claimable(self) -> bool:
         is_expired = self.expires == "past" and self.attempt == 0
-        return self.status is Status.QUEUED and not self.is_later and not is_expired
+        return self.status is Status.QUEUED and not self.waits and not self.is_later and not is_expired
 
     def held_by(self, attempt: int, holder: UUID) -> Lease | None:
         """The lease, if it is this holder's in this attempt."""
@@ -122,6 +125,11 @@ class Model:
     #: What each recovery took, by its outcome.
     recoveries: list[dict[str, set[UUID]]] = field(default_factory=list)
 
+    def is_met(self, before: UUID, kind: str) -> bool:
+        """Whether that one has ended as it is to."""
+        status = self.sessions[before].status
+        return status is Status.COMPLETED or (kind == Awaited.ENDED and status in FINAL)
+
     def sharing_a_place(self, session_id: UUID, worker: UUID, slot: int) -> bool:
         """Whether another session is in this slot."""
         leases = [each.lease for other, each in self.sessions.items() if other != session_id and each.lease]
@@ -149,6 +157,7 @@ def _as_told(session: Modelled) -> dict[str, Any]:
             session.is_later,
             session.status in FINAL,
             len(session.messages),
+            session.waits,
         ),
         "lease": lease
         and (
@@ -178,6 +187,7 @@ def _as_told(session: Modelled) -> dict[str, Any]:
         "rows": session.rows,
         "messages": session.messages,
         "entries": session.entries,
+        "befores": {str(before): kind for before, kind in session.befores.items()},
     }
 
 
@@ -191,7 +201,12 @@ def told(evidence: Evidence) -> dict[str, Any]:
         (lease,) = evidence.leases[session_id] or (None,)
         of_lease = ("attempt", "holder", "worker_id", "slot", "last_seq", "stdout_bytes", "renewals", "last_entry")
         found[session_id] = {
-            "session": (*(row[name] for name in columns), row["ended_at"] is not None, row["last_message"]),
+            "session": (
+                *(row[name] for name in columns),
+                row["ended_at"] is not None,
+                row["last_message"],
+                row["waits"],
+            ),
             "lease": lease and tuple(lease[name] for name in (*of_lease, "transcript_bytes")),
             "attempts": [
                 (
@@ -210,6 +225,7 @@ def told(evidence: Evidence) -> dict[str, Any]:
                 for each in evidence.history[session_id]
             ],
             "rows": [(each["attempt"], each["data"]) for each in evidence.rows[session_id]],
+            "befores": {each["before_id"]: each["kind"] for each in evidence.edges[session_id]},
             "messages": [each["body"] for each in evidence.messages[session_id]],
             "entries": [
                 Entry(*(each[name] for name in ("attempt", "position", "kind", "uuid", "entry")))

@@ -16,17 +16,21 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.policy import Verdict
 from gsd_tasks.domain.session import Holder, Kind, OnLost, SessionId, Stream, Submission, WorkerId
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
-from gsd_tasks.store import Claim, Connection, adoption, leases, outputs, sessions, transitions
+from gsd_tasks.store import Claim, Connection, adoption, dependencies, leases, outputs, sessions, transitions
 from gsd_tasks.store.holding import Held
 from gsd_tasks.store.leases import Progress
+from gsd_tasks.store.transitions import New
 from tests.property.model import Attempt, Lease, Model, Modelled
 
 LEASE_S: Final = 30
 #: A slot holds one session: a unique constraint says so. Nothing is written then.
 TAKEN: Final = "the slot is taken"
+#: What is to be followed is not there. Nothing is written then.
+NOBODY: Final = "nobody to follow"
 NOW: Final = datetime.now(UTC)
 
 
@@ -89,18 +93,29 @@ class Enqueue(Waits):
     expires: str | None
     is_later: bool
 
-    def run(self, connection: Connection) -> bool:
-        return transitions.enqueue(connection, self.session_id, self.request, b"") is not None
+    def run(self, connection: Connection) -> Any:
+        try:
+            return transitions.enqueue(connection, self.session_id, self.request, b"") is not None
+        except NoSuchSession:
+            return NOBODY
 
-    def apply(self, model: Model) -> bool:
+    def apply(self, model: Model) -> Any:
         key = self.request.key
         if key is not None and any(each.key == key for each in model.sessions.values()):
             return False
+        befores: dict[UUID, str] = {
+            **dict.fromkeys(self.request.after, "completed"),
+            **dict.fromkeys(self.request.after_any, "ended"),
+        }
+        if not befores.keys() <= model.sessions.keys():
+            return NOBODY
         session = Modelled(
             on_lost=self.request.on_lost or OnLost.FAIL,
             max_tries=self.request.max_tries,
             max_recoveries=self.request.max_recoveries,
             key=key,
+            befores=befores,
+            waits=bool(befores),
             expires=self.expires,
             is_later=self.is_later,
             is_claude=self.request.kind is Kind.CLAUDE,
@@ -108,6 +123,14 @@ class Enqueue(Waits):
         session.move(Status.QUEUED, Reason.ENQUEUED)
         model.sessions[self.session_id] = session
         return True
+
+
+@dataclass(frozen=True)
+class EnqueueMany(Enqueue):
+    """By the statement for many: one that follows nobody."""
+
+    def run(self, connection: Connection) -> bool:
+        return bool(transitions.enqueue_many(connection, [New(self.session_id, b"", self.request)]))
 
 
 @dataclass(frozen=True)
@@ -333,6 +356,59 @@ class Idle(Waits):
 
 
 @dataclass(frozen=True)
+class LetGo(OfAll):
+    """Those of these that need to wait no longer."""
+
+    these: tuple[SessionId, ...]
+
+    def run(self, connection: Connection) -> set[UUID]:
+        return {session.id for session in dependencies.let_go(connection, self.these)}
+
+    def apply(self, model: Model) -> set[UUID]:
+        found: set[UUID] = {
+            session_id
+            for session_id, session in _waiting(model, self.these)
+            if all(model.is_met(before, kind) for before, kind in session.befores.items())
+        }
+        for session_id in found:
+            model.sessions[session_id].waits = False
+        return found
+
+    def past_locks(self, locked: frozenset[UUID]) -> Self | None:
+        return replace(self, these=tuple(each for each in self.these if each not in locked))
+
+
+@dataclass(frozen=True)
+class GiveUp(OfAll):
+    """Those of these that wait in vain."""
+
+    these: tuple[SessionId, ...]
+
+    def run(self, connection: Connection) -> set[UUID]:
+        return set(transitions.give_up(connection, self.these))
+
+    def apply(self, model: Model) -> set[UUID]:
+        found: dict[UUID, Status] = {}
+        for session_id, session in _waiting(model, self.these):
+            for before, kind in session.befores.items():
+                end = model.sessions[before].status
+                if kind == "completed" and end in {Status.FAILED, Status.CANCELLED}:
+                    found[session_id] = end
+        for given_up, end in found.items():
+            reason = Reason.CANCELLED if end is Status.CANCELLED else Reason.DEPENDENCY
+            model.sessions[given_up].move(end, reason)
+        return set(found)
+
+    def past_locks(self, locked: frozenset[UUID]) -> Self | None:
+        return replace(self, these=tuple(each for each in self.these if each not in locked))
+
+
+def _waiting(model: Model, these: Sequence[SessionId]) -> list[tuple[SessionId, Modelled]]:
+    there_are = [(each, model.sessions[each]) for each in these if each in model.sessions]
+    return [(each, session) for each, session in there_are if session.status is Status.QUEUED and session.waits]
+
+
+@dataclass(frozen=True)
 class Expire(OfAll):
     def run(self, connection: Connection) -> set[UUID]:
         return set(transitions.expire(connection))
@@ -386,7 +462,14 @@ def function_of(operation: Operation) -> str:
     if isinstance(operation, Idle):
         return operation.what
     name = type(operation).__name__
-    return {"Take": "claim", "FollowUp": "follow_up", "Fork": "enqueue"}.get(name, name.lower())
+    names = {
+        "Take": "claim",
+        "FollowUp": "follow_up",
+        "Fork": "enqueue",
+        "EnqueueMany": "enqueue_many",
+        "GiveUp": "give_up",
+    }
+    return names.get(name, name.lower())
 
 
 def _unless_taken(attempt: Callable[[], Any]) -> Any:
@@ -446,6 +529,11 @@ def _wish(wanted: Wanted | None, may_replace: Sequence[Wanted | None]) -> Callab
 def _delete(model: Model, session_id: UUID, session: Modelled) -> bool:
     if session.status not in FINAL:
         return False
+    following = [each for each in model.sessions.values() if session_id in each.befores]
+    if any(each.waits and not model.is_met(session_id, each.befores[session_id]) for each in following):
+        return False
+    for each in following:
+        del each.befores[session_id]
     del model.sessions[session_id]
     return True
 

@@ -57,6 +57,8 @@ KINDS: Final = (
     *("take", "renew", "append", "append to another end", "launch", "settle", "adopt", "adopt again"),
     *("adopt an earlier attempt", "recover", "recover as seen", "look", "sweep", "expire", "come due", "enqueue"),
     *("say", "interrupt", "follow up", "fork", "listen", "begin at", "note", "note at another place"),
+    *("follow", "follow", "follow", "follow", "follow any", "follow any", "follow any", "enqueue many"),
+    *("let go", "let go", "let go", "let go", "give up", "give up", "give up", "give up"),
     *op.IDLE,
 )
 #: What changes something, by how the session stands; some things are likelier, so that it lives for a while.
@@ -84,6 +86,8 @@ TALKING: Final[dict[Status, tuple[str, ...]]] = {
     Status.FAILED: ("retry", "retry", "follow up", "follow up", "fork", "delete"),
     Status.CANCELLED: ("retry", "retry", "follow up", "follow up", "fork", "delete"),
 }
+#: The same of what waits for others.
+WAITING: Final = ("let go", "let go", "give up", "give up", "pause_idle", "cancel_idle")
 _numbers = itertools.count()
 
 
@@ -118,9 +122,19 @@ def to_operation(world: World, step: Step) -> Operation | None:
     session = world.model.sessions.get(session_id)
     fitting = TALKING if session and session.is_claude else FITTING
     kinds = KINDS if session is None or step.wild else fitting[session.status]
+    if session and session.waits and session.status is Status.QUEUED and not step.wild:
+        kinds = WAITING
     match kinds[step.kind % len(kinds)]:
         case "enqueue":
             return enqueue(world, step.choice)
+        case "enqueue many":
+            return enqueue_many(world, step.choice)
+        case "follow" | "follow any" as kind:
+            return follow(world, session_id, step.choice, any_=kind == "follow any")
+        case "let go":
+            return op.LetGo(tuple(world.sessions))
+        case "give up":
+            return op.GiveUp(tuple(world.sessions))
         case "look":
             return op.Look()
         case "sweep":
@@ -153,6 +167,27 @@ def enqueue(world: World, choice: int) -> Operation | None:
     request = REQUESTS[choice]
     expires = None if request.expires_at is None else "past" if request.expires_at == PAST else "future"
     return op.Enqueue(session_id, request, expires, is_later=request.run_at is not None)
+
+
+def enqueue_many(world: World, choice: int) -> Operation | None:
+    """The same by the statement for many."""
+    one = enqueue(world, choice)
+    return (
+        None
+        if not isinstance(one, op.Enqueue)
+        else op.EnqueueMany(one.session_id, one.request, one.expires, one.is_later)
+    )
+
+
+def follow(world: World, before: SessionId, choice: int, *, any_: bool = False) -> Operation | None:
+    """One more, that is to follow that one, or its any end; and at times another one in the other way."""
+    there_are = [other for other in world.sessions if other != before]
+    one = enqueue(world, choice)
+    if not isinstance(one, op.Enqueue):
+        return None
+    others = tuple(there_are[-1:]) if choice % 2 else ()
+    after, after_any = (others, (before,)) if any_ else ((before,), others)
+    return replace(one, request=replace(one.request, after=after, after_any=after_any))
 
 
 def _new(world: World) -> SessionId | None:

@@ -20,7 +20,7 @@ from tests import state_machine_page as page
 from tests.property import operations as op
 from tests.property import talk
 from tests.property.operations import TAKEN, Operation
-from tests.property.steps import ENDINGS, SCALE, enqueue
+from tests.property.steps import ENDINGS, SCALE, enqueue, enqueue_many, follow
 from tests.property.steps import settle as settled
 from tests.property.world import Bench, World, seen
 
@@ -28,6 +28,8 @@ Case = Callable[[World], Operation]
 DONE, FAILED, HANDED_BACK, TOLD, INTERRUPTED = 0, 1, 3, 5, 7
 #: What is submitted, by its place in `steps.REQUESTS`.
 USUAL, NO_RETRIES, CLAUDE, PUT_OFF, EXPIRED = 0, 1, 2, 5, 6
+#: From here on it is about the session that follows.
+TURN: Final = "turn"
 #: How a session stands: what was submitted, and what was done to it since.
 STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "queued": (USUAL, []),
@@ -36,6 +38,8 @@ STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "running": (USUAL, ["claim", "launch", "append"]),
     "paused": (USUAL, ["pause_idle"]),
     "failed": (NO_RETRIES, ["claim", "settle as failed"]),
+    "waiting no longer": (USUAL, ["follow", "claim", "settle as done", TURN]),
+    "waiting in vain": (NO_RETRIES, ["follow", "claim", "settle as failed", TURN]),
     "talking": (CLAUDE, ["claim", "note"]),
     "answered": (CLAUDE, ["claim", "note", "settle as done"]),
     "paused in its talk": (CLAUDE, ["claim", "note", "want pause", "settle as paused"]),
@@ -46,6 +50,10 @@ MORE_STANDS: Final[dict[str, tuple[int, Sequence[str]]]] = {
     "in other hands": (USUAL, ["claim", "launch", "append", "adopt"]),
     "handed back": (USUAL, ["claim", "launch", "append", "hand back"]),
     "cancelled": (USUAL, ["cancel_idle"]),
+    "followed": (USUAL, ["follow"]),
+    "followed and completed": (USUAL, ["follow", "claim", "settle as done"]),
+    "paused while it waits": (USUAL, ["follow", "claim", "settle as done", TURN, "pause_idle"]),
+    "given up": (NO_RETRIES, ["follow", "claim", "settle as failed", TURN, "give up"]),
     "to be talked to": (CLAUDE, []),
     "told more": (CLAUDE, ["claim", "note", "listen", "say"]),
 }
@@ -60,6 +68,8 @@ ALONE: Final[dict[str, tuple[int, Sequence[str]]]] = {
         ["claim", "note", "hand back", "claim", "begin at", "note", "listen", "say", "adopt"],
     ),
     "put off": (PUT_OFF, []),
+    "followed and failed": (NO_RETRIES, ["follow", "claim", "settle as failed"]),
+    "followed in any case and cancelled": (USUAL, ["follow any", "cancel_idle"]),
     "renewed since it was seen": (USUAL, ["claim", "launch", "look", "renew"]),
     "in other hands since it was seen": (USUAL, ["claim", "launch", "look", "adopt"]),
     "claimed again since it was seen": (USUAL, ["claim", "look", "hand back", "claim"]),
@@ -78,6 +88,8 @@ WAYS: Final[tuple[tuple[int, Sequence[str]], ...]] = (
     (NO_RETRIES, ["claim", "launch", "recover"]),
     (CLAUDE, ["claim", "note", "settle as done", "follow up", "pause_idle", "follow up", "cancel_idle", "follow up"]),
     (CLAUDE, ["claim", "settle as failed", "follow up"]),
+    (USUAL, ["enqueue many", "follow", "cancel_idle", "give up"]),
+    (NO_RETRIES, ["follow", "claim", "settle as failed", "give up"]),
 )
 
 
@@ -129,6 +141,19 @@ def fork(world: World) -> Operation:
     return talk.Fork(SessionId(uuid4()), world.sessions[0])
 
 
+def followed(world: World, *, any_: bool) -> Operation:
+    """By one more session, which the others are not about."""
+    operation = follow(world, world.sessions[0], USUAL, any_=any_)
+    assert operation is not None
+    return operation
+
+
+def many(world: World) -> Operation:
+    operation = enqueue_many(world, NO_RETRIES)
+    assert operation is not None
+    return operation
+
+
 def idle(what: str) -> Case:
     return lambda world: op.Idle(world.sessions[0], what)
 
@@ -143,6 +168,10 @@ CASES: Final[dict[str, Case]] = {
     "look": lambda _: op.Look(),
     "expire": lambda _: op.Expire(),
     "sweep": lambda _: op.Sweep(),
+    "follow": lambda world: followed(world, any_=False),
+    "follow any": lambda world: followed(world, any_=True),
+    "let go": lambda world: op.LetGo(tuple(world.sessions)),
+    "give up": lambda world: op.GiveUp(tuple(world.sessions)),
     **{what: idle(what) for what in op.IDLE},
 }
 #: By whoever once had it.
@@ -177,6 +206,8 @@ TALKERS: Final[dict[str, Case]] = {
     "settle as interrupted": settle(INTERRUPTED),
     "settle as interrupted by what was heard": settle(INTERRUPTED, heard_before=1),
 }
+#: By whoever enqueues more than one.
+MANY: Final[dict[str, Case]] = {"enqueue many": many}
 TALK: Final = PEOPLE | TALKERS
 
 
@@ -239,7 +270,10 @@ def stand(bench: Bench, request: int, done: Sequence[str]) -> World:
     assert submission is not None
     world.do(submission, checks=False)
     for name in done:
-        world.do((CASES | HOLDERS | TALK)[name](world), checks=False)
+        if name == TURN:
+            world.sessions.reverse()
+        else:
+            world.do((CASES | HOLDERS | TALK | MANY)[name](world), checks=False)
     return world
 
 

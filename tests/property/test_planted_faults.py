@@ -58,6 +58,13 @@ FAULTS: Final = {
     "a message to a command": (r"^WITH numbered", r"AND sessions.kind = \S+", ""),
     "a follow-up of what is queued": (r"said AS", r"AND sessions.status IN .* FOR", "FOR"),
     "a follow-up with old tries": (r"said AS", r"tries=\S+ recoveries=\S+", ""),
+    "claimed while it waits": (r"begun AS", r"AND NOT sessions.waits", ""),
+    "let go too early": (r"^WITH ready", r"AND NOT \(EXISTS .*(?= FOR NO KEY)", ""),
+    "let go by a failure": (r"^WITH ready", r"dependencies.kind = \S+ AND ", ""),
+    "let go past a lock": (r"^WITH ready", r"FOR NO KEY UPDATE OF sessions SKIP LOCKED", ""),
+    "let go and not waited": (r"^WITH ready", r"AND sessions.waits", ""),
+    "given up in any case": (r"AS broken", r"AND dependencies.kind = \S+", ""),
+    "deleted while it is waited for": (r"^WITH ended AS", r"AND NOT \(EXISTS .*?(?= RETURNING sessions.id)", ""),
     "an end without its history": (
         r"DELETE FROM leases",
         r"FROM moved JOIN before ON before.id = moved.id",
@@ -73,6 +80,7 @@ USUAL: Final = (
     "an earlier attempt is adopted",
     "an entry is written twice",
     "completed past a message",
+    "let go too early",
 )
 
 

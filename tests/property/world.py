@@ -25,7 +25,8 @@ from tests.workers import register_worker
 
 #: With them goes what belongs to a session alone.
 CLEAR: Final = """
-WITH held AS (DELETE FROM leases), printed AS (DELETE FROM session_outputs), told AS (DELETE FROM recoveries)
+WITH held AS (DELETE FROM leases), printed AS (DELETE FROM session_outputs), told AS (DELETE FROM recoveries),
+     edges AS (DELETE FROM dependencies)
 DELETE FROM sessions
 """
 PATIENCE_S: Final = 20.0

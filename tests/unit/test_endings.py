@@ -12,7 +12,7 @@ from gsd_tasks.domain.session import ClaudeOptions, Kind, Limits, OnDenied, Sess
 from gsd_tasks.domain.state import Reason
 from gsd_tasks.process.spool.exits import EndedBy, ExitRecord
 from gsd_tasks.service.settle import ending_of
-from tests.cli.fake_client import session
+from tests.sessions import session
 
 COMMAND = session()
 CLAUDE = replace(session(), kind=Kind.CLAUDE, prompt="Fix it", command=None)

@@ -1,0 +1,129 @@
+"""Enqueueing many sessions at once, which may refer to each other: all of them, or none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import uuid_utils.compat as uuid_utils
+
+from gsd_tasks.domain.errors import DatabaseUnavailable, KeyReused, NoSuchSession
+from gsd_tasks.domain.graph import Item, check_graph, fill_in, mark, parents_first
+from gsd_tasks.domain.session import SessionId
+from gsd_tasks.domain.submission import check_order
+from gsd_tasks.service.announcing import announce
+from gsd_tasks.service.dependencies import resolve_these
+from gsd_tasks.store import dependencies, sessions, transitions
+from gsd_tasks.store.transitions import New
+from gsd_tasks.telemetry import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gsd_tasks.domain.session import Session, Submission
+    from gsd_tasks.service.announcing import Publish
+    from gsd_tasks.store import Connection, Database
+
+#: A message takes half a millisecond to send, and ten thousand of them more than a sweep is away.
+MOST_MESSAGES: Final = 1000
+#: Read back at once.
+PAGE_SESSIONS: Final = 1000
+
+
+class _Raced(Exception):
+    """A key was used meanwhile: nothing is written, and it has to be begun anew."""
+
+
+def submit_many(database: Database, publish: Publish, items: Sequence[Item]) -> list[Session]:
+    """Write all of them in one transaction, publish; the sessions in the order of the items.
+
+    An item whose key was used for the very same request stands for that session, also for the others.
+
+    Raises:
+        InvalidValue, KeyReused, NoSuchSession: nothing was written.
+        DatabaseUnavailable: whether all of it was written is unknown; with keys, submitting again is safe.
+    """
+    check_graph(items)
+    while True:
+        try:
+            with database.transaction("READ COMMITTED") as connection:
+                ids, new = _write(connection, items)
+        except _Raced:
+            continue
+        return _begin(database, publish, ids, new)
+
+
+def _write(connection: Connection, items: Sequence[Item]) -> tuple[list[SessionId], dict[SessionId, Session]]:
+    """The id of each item's session, and those that were written."""
+    marks = [mark(item) for item in items]
+    there_are = _find(connection, items, marks)
+    ids = [there_are.get(position) or SessionId(uuid_utils.uuid7()) for position in range(len(items))]
+    by_ref = {item.ref: id_ for item, id_ in zip(items, ids, strict=True) if item.ref is not None}
+    new = [
+        New(ids[position], marks[position], _fill_in(items[position], by_ref))
+        for position in parents_first(items)
+        if position not in there_are
+    ]
+    written = {session.id: session for session in transitions.enqueue_many(connection, new)}
+    if len(written) < len(new):
+        raise _Raced
+    dependencies.add(connection, ((one.id, one.request) for one in new))
+    return ids, written
+
+
+def _find(connection: Connection, items: Sequence[Item], marks: Sequence[bytes]) -> dict[int, SessionId]:
+    """By its position, the session of each item whose key has one."""
+    keys = [item.request.key for item in items if item.request.key is not None]
+    if not keys:
+        return {}
+    sessions.lock_keys(connection)
+    known = sessions.by_keys(connection, keys)
+    found: dict[int, SessionId] = {}
+    for position, item in enumerate(items):
+        key = item.request.key
+        if key is not None and key in known:
+            session_id, written = known[key]
+            if written != marks[position]:
+                raise KeyReused(key, str(session_id))
+            found[position] = session_id
+    return found
+
+
+def _fill_in(item: Item, ids: dict[str, SessionId]) -> Submission:
+    request = fill_in(item, ids)
+    # By its name the one, by its id the other: only now they are seen to be the same.
+    check_order(request.after, request.after_any)
+    return request
+
+
+def _begin(
+    database: Database, publish: Publish, ids: Sequence[SessionId], new: dict[SessionId, Session]
+) -> list[Session]:
+    """Messages for what may be claimed. What is to follow new ones alone is to wait, whatever happens meanwhile."""
+    looked_at = {one.id for one in new.values() if not {*one.after, *one.after_any} <= new.keys()}
+    try:
+        announce(publish, _first([one for one in new.values() if not one.waits]))
+        resolve_these(database, publish, looked_at)
+    except DatabaseUnavailable as error:
+        get_log("graph").warning("what waits is left to the next sweep", why=str(error))
+    return _read(database, ids, {id_: session for id_, session in new.items() if id_ not in looked_at})
+
+
+def _first(sessions: Sequence[Session]) -> Iterator[Session]:
+    """As many of each queue as workers can take until the next sweep, which sends the other messages."""
+    number: Counter[str] = Counter()
+    for session in sorted(sessions, key=lambda session: (session.priority, session.id)):
+        number[session.queue] += 1
+        if number[session.queue] <= MOST_MESSAGES:
+            yield session
+
+
+def _read(database: Database, ids: Sequence[SessionId], there_are: dict[SessionId, Session]) -> list[Session]:
+    missing = [session_id for session_id in ids if session_id not in there_are]
+    with database.connection() as connection:
+        for start in range(0, len(missing), PAGE_SESSIONS):
+            there_are |= sessions.several(connection, missing[start : start + PAGE_SESSIONS])
+    for session_id in missing:
+        if session_id not in there_are:
+            raise NoSuchSession(str(session_id))
+    return [there_are[session_id] for session_id in ids]
