@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsd_tasks.client import Client, Event
+    from gsd_tasks.client import AsyncClient, Client, Event
     from gsd_tasks.domain.errors import (
+        AccessDenied,
         AmbiguousId,
+        ApiUnavailable,
         BrokerUnavailable,
         ConfigurationError,
         DatabaseUnavailable,
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
         NoSuchSession,
         NoSuchSnapshot,
         NotAllowed,
+        NotPermitted,
         SchemaMismatch,
+        TooLarge,
+        TooMany,
+        Unauthenticated,
         Unavailable,
         UsageError,
     )
@@ -32,9 +38,11 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.state import Reason, Status
 
 _HOMES = {
-    "gsd_tasks.client": ("Client", "Event"),
+    "gsd_tasks.client": ("AsyncClient", "Client", "Event"),
     "gsd_tasks.domain.errors": (
+        "AccessDenied",
         "AmbiguousId",
+        "ApiUnavailable",
         "BrokerUnavailable",
         "ConfigurationError",
         "DatabaseUnavailable",
@@ -46,7 +54,11 @@ _HOMES = {
         "NoSuchSession",
         "NoSuchSnapshot",
         "NotAllowed",
+        "NotPermitted",
         "SchemaMismatch",
+        "TooLarge",
+        "TooMany",
+        "Unauthenticated",
         "Unavailable",
         "UsageError",
     ),
@@ -56,7 +68,10 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
+    "AccessDenied",
     "AmbiguousId",
+    "ApiUnavailable",
+    "AsyncClient",
     "BrokerUnavailable",
     "Client",
     "ConfigurationError",
@@ -70,11 +85,15 @@ __all__ = [
     "NoSuchSession",
     "NoSuchSnapshot",
     "NotAllowed",
+    "NotPermitted",
     "OutputRow",
     "Reason",
     "SchemaMismatch",
     "Session",
     "Status",
+    "TooLarge",
+    "TooMany",
+    "Unauthenticated",
     "Unavailable",
     "UsageError",
 ]

@@ -13,12 +13,17 @@ import typer
 
 from gsd_tasks import __version__
 from gsd_tasks.cli import (
+    api,
     cluster,
     control,
     demo,
     doctor,
     exits,
+    graph,
+    healthy,
     logs,
+    parts,
+    prune,
     reading,
     reap,
     result,
@@ -26,6 +31,8 @@ from gsd_tasks.cli import (
     stats,
     submitting,
     talk,
+    token,
+    tree,
 )
 from gsd_tasks.cli.argv import check_text, split_command
 from gsd_tasks.domain.errors import GsdError
@@ -69,7 +76,27 @@ def _app() -> typer.Typer:
         help="Run Claude Code sessions and commands as jobs on your own machines.",
     )
     app.callback()(_root)
-    for module in (submitting, reading, logs, result, control, talk, snapshots, stats, reap, cluster, doctor, demo):
+    for module in (
+        submitting,
+        graph,
+        reading,
+        tree,
+        logs,
+        result,
+        control,
+        talk,
+        snapshots,
+        stats,
+        reap,
+        prune,
+        cluster,
+        parts,
+        api,
+        token,
+        healthy,
+        doctor,
+        demo,
+    ):
         module.register(app)
     return app
 

@@ -78,6 +78,11 @@ def read_tools(written: Iterable[str]) -> tuple[str, ...]:
     return tuple(tool.strip() for item in written for tool in _BETWEEN_TOOLS.split(item) if tool.strip())
 
 
+def read_ids(written: Iterable[str]) -> tuple[str, ...]:
+    """Comma-separated or repeated."""
+    return tuple(id_.strip() for item in written for id_ in item.split(",") if id_.strip())
+
+
 def read(option: str, parse: Callable[[str], Value], written: str | None) -> Value | None:
     """`written` parsed; None if the option was not given.
 

@@ -45,9 +45,11 @@ def migrate() -> int:
     from gsd_tasks import store
     from gsd_tasks.settings import read_settings
 
-    url = read_settings().database_url
+    settings = read_settings()
+    url = settings.database_url
     if url is None:
-        raise ConfigurationError("GSD_DATABASE_URL is not set: name the database to bring up to date")
+        instead = ", and no API does this: " if settings.api_url else ": "
+        raise ConfigurationError(f"GSD_DATABASE_URL is not set{instead}name the database to bring up to date")
     store.migrate(url.get_secret_value())
     print("the database is up to date")
     return exits.OK
@@ -56,12 +58,12 @@ def migrate() -> int:
 def _worker_is_up(addresses: Addresses, pid: int) -> bool:
     from pydantic import SecretStr
 
-    from gsd_tasks.client import Client
+    from gsd_tasks.client.database import DatabaseClient  # whatever GSD_API_URL says
     from gsd_tasks.settings import read_settings
 
     urls = {"database_url": SecretStr(addresses.database_url), "redis_url": SecretStr(addresses.redis_url)}
     try:
-        with Client(settings=read_settings().model_copy(update=urls)) as client:
+        with DatabaseClient(settings=read_settings().model_copy(update=urls)) as client:
             return any(worker.pid == pid and worker.status is WorkerStatus.ALIVE for worker in client.workers())
     except GsdError:
         return False  # Not yet.

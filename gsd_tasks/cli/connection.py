@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gsd_tasks.domain.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from gsd_tasks.client import Client
+    from gsd_tasks.local.addresses import Addresses
+    from gsd_tasks.settings import Settings
 
 
 def connect() -> Client:
-    """A client of the servers that `GSD_*` names, or of this user's running `up`.
+    """A client of the API or the servers that `GSD_*` names, or of this user's running `up`.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there are none, or there is no token for the API.
     """
     from gsd_tasks.client import Client
 
     return Client()
+
+
+def servers(settings: Settings, command: str) -> Addresses:
+    """Postgres and Redis, for a command that works on them themselves, and for which there is no API.
+
+    Raises:
+        ConfigurationError: they are not named.
+    """
+    from gsd_tasks.local.addresses import resolve_addresses
+
+    try:
+        return resolve_addresses(settings)
+    except ConfigurationError as error:
+        if not settings.api_url:
+            raise
+        raise ConfigurationError(
+            f"`gsd-tasks {command}` works on the servers themselves, not over GSD_API_URL: run it where"
+            " GSD_DATABASE_URL and GSD_REDIS_URL are set"
+        ) from error

@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
 def doctor(*, json: Json = False) -> int:
     """Say whether a worker could run here, as this user and with these settings, and what it would miss.
 
-    Nothing is changed. Exits with 1 if there is a problem.
+    Where GSD_API_URL is all that is set, say instead whether that API answers and lets us in. Nothing is changed. Exits
+    with 1 if there is a problem.
     """
     from gsd_tasks.service.doctor import can_run
 
@@ -51,6 +52,10 @@ def _examine() -> list[Finding]:
         settings = read_settings()
     except ConfigurationError as error:
         return [Finding("settings", State.PROBLEM, "cannot be used", str(error))]
+    if settings.api_url and not settings.database_url:
+        from gsd_tasks.client.checkup import examine_api
+
+        return examine_api(settings)
     running = running_cluster(settings.state_dir)
     database, redis = (url and url.get_secret_value() for url in (settings.database_url, settings.redis_url))
     return examine(

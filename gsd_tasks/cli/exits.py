@@ -7,8 +7,8 @@
     n       the child's own code                  -                      -
     124     --timeout, --idle-timeout or          -                      `wait --timeout` ran out
             --max-output ended it
-    125     never began, or lost with its         the same               a server or setting is missing, or a bug
-            worker: no fault of the child
+    125     never began, or lost with its         the same               a server or setting is missing, the API
+            worker: no fault of the child                                lets us not do it, or a bug
     128+n   ended by signal n                     -                      -
     130     cancelled                             cancelled              ended by Ctrl-C or SIGINT
     141     -                                     -                      whoever read our output has gone

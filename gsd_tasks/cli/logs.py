@@ -60,7 +60,9 @@ def logs(
         if moment is not None:
             found = client.output_since(str(session.id), moment, stream=stream, limit=1)
             start = max(start, found[0].seq - 1 if found else session.seq)
-        rows = _live(client, session, start, stream) if follow else _pages(client, session, start, stream)
+        # What has ended says no more: it is read like one that is not followed, wherever it is by now.
+        is_live = follow and not session.status.is_final
+        rows = _live(client, session, start, stream) if is_live else _pages(client, session, start, stream)
         if raw:
             _write_bytes(rows, flush=follow)
         elif json:

@@ -63,6 +63,26 @@ Thread = Annotated[str | None, typer.Option("--thread", help="A label that belon
 Parent = Annotated[
     str | None, typer.Option("--parent", metavar="ID", help="The session that it came from.", show_default="none")
 ]
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="ID[,ID]",
+        help="Wait until these have completed; if one fails, it fails, too. May be repeated.",
+        show_default="none",
+        rich_help_panel=_ORDER,
+    ),
+]
+AfterAny = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after-any",
+        metavar="ID[,ID]",
+        help="Wait until these have ended, in whatever way. May be repeated.",
+        show_default="none",
+        rich_help_panel=_ORDER,
+    ),
+]
 Context = Annotated[
     str | None, typer.Option("--context", metavar="JSON", help="An object to keep with it.", show_default="{}")
 ]

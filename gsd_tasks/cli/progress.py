@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.session import HistoryEntry, Session, WorkerStatus
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.domain.units import print_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from gsd_tasks.cli.screen import Screen
     from gsd_tasks.client import Client
+    from gsd_tasks.domain.session import SessionId
+
+#: Of the sessions that one waits for.
+_TOLD: Final = 5
 
 
 class Progress:
@@ -59,6 +67,8 @@ class Progress:
 
     def _why_it_waits(self) -> str:
         session = self._client.get(str(self._session.id))
+        if session.waits:
+            return self._whom_it_waits_for(session)
         if session.run_at is not None and session.run_at > datetime.now(UTC):
             return f"not before {print_time(session.run_at)}"
         alive = [worker for worker in self._client.workers() if worker.status is WorkerStatus.ALIVE]
@@ -69,6 +79,21 @@ class Progress:
             return f"no worker that is alive takes from the queue {session.queue!r}: it waits until one does"
         busy, slots = sum(len(worker.busy) for worker in takers), sum(worker.slots for worker in takers)
         return f"waiting for a worker: {busy} of {slots} slots are busy"
+
+    def _whom_it_waits_for(self, session: Session) -> str:
+        awaited = [*session.after, *session.after_any]
+        if len(awaited) > _TOLD:
+            return f"it waits for {len(awaited)} sessions: `gsd-tasks tree {session.id}` shows them"
+        told = " and ".join(f"session {other.id} ({other.status})" for other in self._open_ones(awaited))
+        return f"it waits for {told}" if told else "it waits for what has just ended"
+
+    def _open_ones(self, awaited: Iterable[SessionId]) -> Iterator[Session]:
+        for session_id in awaited:
+            # It may have been deleted meanwhile.
+            with suppress(NoSuchSession):
+                session = self._client.get(str(session_id))
+                if not session.status.is_final:
+                    yield session
 
 
 def in_words(entry: HistoryEntry) -> str:

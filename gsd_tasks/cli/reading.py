@@ -5,18 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from json import dumps
 from typing import Annotated, Any, Final
 
 import typer
 
-from gsd_tasks.cli import connection
+from gsd_tasks.cli import asked, connection
 from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.claude_words import describe_input, shorten
 from gsd_tasks.domain.sanitize import one_line, visible_json
 from gsd_tasks.domain.session import MCP_SERVERS, ClaudeOptions, HistoryEntry, OnDenied, Session, Worker
 from gsd_tasks.domain.state import Status
-from gsd_tasks.domain.units import print_age, print_duration, print_size, print_time, print_took
+from gsd_tasks.domain.units import parse_past, print_age, print_duration, print_size, print_time, print_took
 
 _WHAT_WIDTH: Final = 60
 # The milliseconds of a UUIDv7 and 12 random bits: enough to tell sessions apart, except of one millisecond.
@@ -41,22 +42,45 @@ def ps(
         list[Status] | None, typer.Option("--status", help="Of this status; may be repeated.", show_default="all")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 20,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="ID", help="Those older than this one.", show_default="the newest")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of this name.", show_default="all")] = None,
     thread: Annotated[str | None, typer.Option("--thread", help="Of this thread.", show_default="all")] = None,
     parent: Annotated[
         str | None, typer.Option("--parent", metavar="ID", help="Children of this session.", show_default="all")
     ] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Of this queue.", show_default="all")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Enqueued since: 2h (ago), or 2026-11-21.", show_default="all"),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Enqueued before that.", show_default="all")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List sessions, the newest first. `ls` is the same."""
+    past = partial(parse_past, now=asked.now())
     with connection.connect() as client:
-        sessions = client.list(status=status or None, thread=thread, parent=parent, limit=limit)
+        sessions = client.list(
+            status=status or None,
+            name=name,
+            thread=thread,
+            parent=parent,
+            queue=queue,
+            since=asked.read("--since", past, since),
+            until=asked.read("--until", past, until),
+            limit=limit,
+            after=after,
+        )
     if json:
         print_json(sessions)
     else:
         from gsd_tasks.cli.tables import print_table
 
         now = datetime.now(UTC)
-        ids = _shorten([str(session.id) for session in sessions])
+        ids = shorten_ids([str(session.id) for session in sessions])
         headings = ("ID", "STATUS", "REASON", "AGE", "TOOK", "ROWS", "WHAT")
         print_table(headings, [(short, *_row(session, now)) for short, session in zip(ids, sessions, strict=True)])
 
@@ -105,15 +129,27 @@ def summary(session: Session) -> str:
     return one_line(words[: 4 * _WHAT_WIDTH], _WHAT_WIDTH)
 
 
-def _shorten(ids: list[str]) -> list[str]:
+def shorten_ids(ids: list[str]) -> list[str]:
+    """As much of each as tells these apart, except of one millisecond: there they stay whole."""
     short = [id_[:_SHORT_ID] for id_ in ids]
     return [id_ if short.count(id_[:_SHORT_ID]) > 1 else id_[:_SHORT_ID] for id_ in ids]
 
 
 def _row(session: Session, now: datetime) -> tuple[str, ...]:
-    status = f"{session.status} ({session.wanted})" if session.wanted else str(session.status)
     age = print_age((now - session.created_at).total_seconds())
-    return status, str(session.reason), age, _took(session, now), str(session.seq), summary(session)
+    return describe_status(session), str(session.reason), age, _took(session, now), str(session.seq), summary(session)
+
+
+def describe_status(session: Session) -> str:
+    """Its status, and what else is to be known of it: what people want, or that it waits for others."""
+    if _is_waiting(session):
+        return f"{session.status} (waits)"
+    return f"{session.status} ({session.wanted})" if session.wanted else str(session.status)
+
+
+def _is_waiting(session: Session) -> bool:
+    # What ended before it was let go would wait once more, if it were tried again.
+    return session.waits and not session.status.is_final
 
 
 def _took(session: Session, now: datetime) -> str:
@@ -125,7 +161,7 @@ def _took(session: Session, now: datetime) -> str:
 def _what(session: Session) -> list[tuple[str, str | None]]:
     return [
         ("id", str(session.id)),
-        ("status", str(session.status)),
+        ("status", f"{session.status} (waits)" if _is_waiting(session) else str(session.status)),
         ("wanted", session.wanted),
         ("reason", str(session.reason)),
         ("detail", session.detail),
@@ -171,6 +207,8 @@ def _where(session: Session) -> list[tuple[str, str | None]]:
         ("variables", " ".join(f"{name}={value}" for name, value in session.env.items())),
         ("thread", session.thread),
         ("parent", str(session.parent_id) if session.parent_id else None),
+        ("after", "\n".join(map(str, session.after))),
+        ("after any", "\n".join(map(str, session.after_any))),
         ("forked from", str(session.forked_from) if session.forked_from else None),
         ("messages", str(session.messages) if session.messages else None),
         ("queue", f"{session.queue}, priority {session.priority}"),

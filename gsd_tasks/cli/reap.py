@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from gsd_tasks.cli.connection import servers
 from gsd_tasks.cli.reading import Json
 from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.units import print_age, print_duration
@@ -39,14 +40,13 @@ def reap(
 
     It watches the leases that have expired for the time of one, as they may still be renewed.
     """
-    from gsd_tasks.local.addresses import resolve_addresses
     from gsd_tasks.settings import read_settings
     from gsd_tasks.store import Database
     from gsd_tasks.telemetry import configure_logs
 
     settings = read_settings()
     configure_logs(settings)
-    addresses = resolve_addresses(settings)
+    addresses = servers(settings, "reap")
     database = Database(addresses.database_url, name="gsd-tasks reap", lock_timeout_s=LOCK_TIMEOUT_S)
     try:
         found = _expired(database)
@@ -79,12 +79,18 @@ def _recover(database: Database, found: Sequence[Expired], lease_s: float) -> Ou
 
 
 def _publish(database: Database, redis_url: str) -> None:
-    """What was queued again should not have to wait for a maintenance process, which may be what is missing."""
+    """What was queued again should not have to wait for a maintenance process, which may be what is missing.
+
+    Nor what waits for those that have ended.
+    """
     from gsd_tasks.celery_app import make_publish
+    from gsd_tasks.service.dependencies import resolve
     from gsd_tasks.service.messages import QueuedMessages
     from gsd_tasks.service.republish import republish
 
-    if not republish(database, QueuedMessages(redis_url), make_publish(redis_url)).redis_answers:
+    publish = make_publish(redis_url)
+    resolve(database, publish)
+    if not republish(database, QueuedMessages(redis_url), publish).redis_answers:
         _say("Redis does not answer: what is queued again starts when it does")
 
 

@@ -51,7 +51,8 @@ def print_fields(pairs: Iterable[tuple[str, str | None]]) -> None:
 
 def _cell(text: str) -> Text:
     safe = one_line(text)
-    return Text(safe, style=_STYLES.get(safe, ""))
+    # The blanks that it begins with stay: trees are drawn with them.
+    return Text(" " * (len(text) - len(text.lstrip(" "))) + safe, style=_STYLES.get(safe, ""))
 
 
 def _console() -> Console:

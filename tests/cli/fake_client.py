@@ -5,99 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 from gsd_tasks.domain.errors import NoSuchSession, Unavailable
-from gsd_tasks.domain.session import (
-    ClaudeOptions,
-    HistoryEntry,
-    Kind,
-    Limits,
-    OnLost,
-    OutputRow,
-    Session,
-    SessionId,
-    Stream,
-    Worker,
-    WorkerId,
-    WorkerStatus,
-)
+from gsd_tasks.domain.session import HistoryEntry, Kind, OutputRow, Session, SessionId, Worker, WorkerId, WorkerStatus
 from gsd_tasks.domain.state import Reason, Status
-
-ID = SessionId(UUID("0199a1b2-c3d4-7e5f-8000-000000000001"))
-AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-def session(**changes: Any) -> Session:
-    """A command that is queued, but for `changes`."""
-    queued = Session(
-        id=ID,
-        kind=Kind.COMMAND,
-        status=Status.QUEUED,
-        wanted=None,
-        reason=Reason.ENQUEUED,
-        detail=None,
-        name=None,
-        thread=None,
-        parent_id=None,
-        queue="sessions",
-        priority=5,
-        key=None,
-        prompt=None,
-        command=("true",),
-        working_dir="/srv",
-        env={"TOKEN": "***"},
-        context={},
-        limits=Limits(),
-        claude=ClaudeOptions(),
-        on_lost=OnLost.FAIL,
-        max_tries=1,
-        max_recoveries=3,
-        tries=0,
-        recoveries=0,
-        attempt=0,
-        seq=0,
-        worker=None,
-        slot=None,
-        exit_code=None,
-        exit_signal=None,
-        result=None,
-        created_at=AT,
-        run_at=None,
-        expires_at=None,
-        started_at=None,
-        ended_at=None,
-    )
-    return replace(queued, **changes)
-
-
-def row(
-    seq: int, data: str | bytes, *, stream: Stream = Stream.STDOUT, eol: bool = True, attempt: int = 1
-) -> OutputRow:
-    """A row; bytes for one that is no valid text."""
-    text, raw = (data, None) if isinstance(data, str) else (None, data)
-    return OutputRow(ID, seq, attempt, stream, AT + timedelta(seconds=seq), text, raw, eol)
-
-
-def entry(
-    to: Status, reason: Reason, *, detail: str | None = None, attempt: int = 1, came_from: Status | None = None
-) -> HistoryEntry:
-    """A transition."""
-    return HistoryEntry(
-        id=1,
-        session_id=ID,
-        from_status=came_from,
-        to_status=to,
-        attempt=attempt,
-        worker="w@host",
-        reason=reason,
-        detail=detail,
-        at=AT,
-    )
-
+from gsd_tasks.domain.tree import Branch
+from tests.sessions import AT, ID, entry, row, session
 
 WORKER = Worker(
     id=WorkerId(UUID(int=1)),
@@ -129,6 +46,7 @@ class FakeClient:
         self.known_workers = [WORKER]
         self.requests: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        self.branches = [Branch(session=self.session, depth=0, under=None)]
         self.failures: list[Unavailable] = []
         self.following = threading.Event()
         self.may_end = threading.Event()
@@ -146,6 +64,14 @@ class FakeClient:
         if "command" not in request:
             self.session = replace(self.session, kind=Kind.CLAUDE, prompt=request["prompt"], command=None)
         return self.session
+
+    def enqueue_many(self, requests: Sequence[dict[str, Any]]) -> list[Session]:
+        self.requests += requests
+        return [replace(self.session, id=SessionId(UUID(int=number))) for number, _ in enumerate(requests, 1)]
+
+    def tree(self, session_id: str) -> Sequence[Branch]:
+        self.get(session_id)
+        return self.branches
 
     def get(self, session_id: str) -> Session:
         if not str(ID).startswith(session_id):
@@ -190,8 +116,8 @@ class FakeClient:
         self, session_id: str, *, after_seq: int = 0, stream: Any = None, stop: threading.Event | None = None
     ) -> Iterator[OutputRow]:
         self.entries[1:2] = [entry(Status.RUNNING, Reason.CLAIMED)]
-        for row in self.output(session_id, after_seq=after_seq, stream=stream):
-            yield row
+        for written in self.output(session_id, after_seq=after_seq, stream=stream):
+            yield written
             if self.failures:
                 raise self.failures.pop()
         self.following.set()

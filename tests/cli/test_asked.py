@@ -10,7 +10,8 @@ import pytest
 from gsd_tasks.cli import asked
 from gsd_tasks.domain.session import Effort, OnDenied, OnLost, PermissionMode
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient
+from tests.cli.fake_client import FakeClient
+from tests.sessions import ID
 
 
 def test_options_become_the_clients_arguments(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,18 @@ import pytest
 import typer
 
 from gsd_tasks.cli import exits
-from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, NoCredentials, NoSuchSession
+from gsd_tasks.domain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    NoCredentials,
+    NoSuchSession,
+    NotPermitted,
+    TooLarge,
+    Unauthenticated,
+)
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason, Status
-from tests.cli.fake_client import session
+from tests.sessions import session
 
 OF_A_COMMAND = {
     Reason.TIMEOUT: 124,
@@ -60,6 +68,9 @@ def test_other_ends(kind: Kind) -> None:
         (ConfigurationError("x"), 125),
         (NoCredentials("x"), 125),
         (DatabaseUnavailable("x"), 125),
+        (Unauthenticated(), 125),
+        (NotPermitted("read"), 125),
+        (TooLarge("body", 1), 2),
         (KeyError("x"), 125),
     ],
 )

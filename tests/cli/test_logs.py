@@ -10,7 +10,8 @@ import pytest
 from gsd_tasks.cli import logs
 from gsd_tasks.domain.session import Kind, OutputRow, Stream
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, row, session
+from tests.cli.fake_client import FakeClient
+from tests.sessions import ID, row, session
 
 ROWS = [
     row(1, "one"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,7 +13,8 @@ from gsd_tasks.domain.errors import NotAllowed
 from gsd_tasks.domain.session import ClaudeOptions, OnDenied, Session, Worker
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, session
+from tests.cli.fake_client import FakeClient
+from tests.sessions import ID, session
 
 
 @pytest.mark.parametrize("name", ["ps", "ls"])
@@ -27,11 +29,21 @@ def test_sessions_are_listed_with_an_id_that_can_be_used(run: Run, name: str) ->
 
 def test_what_ps_is_asked_for_is_passed_on(run: Run) -> None:
     client = FakeClient()
-    run(
-        *["ps", "--status", "failed", "--status", "queued", "--thread", "t", "--parent", "p", "--limit", "3"],
-        client=client,
+    words = (
+        "--status failed --status queued --name n --thread t --parent p --queue q --since 2026-11-01 --until 2026-11-02"
     )
-    assert client.requests == [{"status": [Status.FAILED, Status.QUEUED], "thread": "t", "parent": "p", "limit": 3}]
+    run("ps", *words.split(), "--limit", "3", "--after", "a", client=client)
+    (asked,) = client.requests
+    assert asked.pop("until") - asked.pop("since") == timedelta(days=1)
+    assert asked == {
+        "status": [Status.FAILED, Status.QUEUED],
+        "name": "n",
+        "thread": "t",
+        "parent": "p",
+        "queue": "q",
+        "limit": 3,
+        "after": "a",
+    }
 
 
 def test_names_and_prompts_are_shown_as_they_are_but_cannot_touch_the_terminal(run: Run) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import sys
+from contextlib import suppress
+from io import FileIO
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from gsd_tasks.domain.claude_results import ResultEvent
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, session
+from tests.cli.fake_client import FakeClient
+from tests.sessions import ID, session
 from tests.unit.test_claude_events import result as parsed
 
 USAGE = {"inputTokens": 31_204, "outputTokens": 1170, "cacheReadInputTokens": 25, "cacheCreationInputTokens": 7}
@@ -47,7 +50,17 @@ def test_on_a_terminal_the_answer_is_made_safe(monkeypatch: pytest.MonkeyPatch) 
     with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stdout", terminal)
         assert main(["result", "0199"]) == 0
-        assert screen.read(1000) == b"One\r\ntwo ^[[1m\r\n"
+        terminal.close()
+        assert _read_all(screen) == b"One\r\ntwo ^[[1m\r\n"
+
+
+def _read_all(screen: FileIO) -> bytes:
+    """A terminal hands on what is written in pieces, and fails once nobody can write any more."""
+    shown = b""
+    with suppress(OSError):
+        while piece := screen.read(1000):
+            shown += piece
+    return shown
 
 
 def test_structured_output_comes_as_json(run: Run) -> None:

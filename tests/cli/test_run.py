@@ -17,7 +17,8 @@ from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import OutputRow, Stream, Worker
 from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
-from tests.cli.fake_client import ID, FakeClient, entry, row
+from tests.cli.fake_client import FakeClient
+from tests.sessions import ID, entry, row
 
 
 def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from gsd_tasks.domain.errors import NewerFormat, NotAllowed
 from gsd_tasks.domain.session import SnapshotReason
-from gsd_tasks.domain.snapshot import Snapshot
+from gsd_tasks.domain.snapshot import Restored, Snapshot
 from gsd_tasks.domain.verification import Damage, Finding, Verified
-from gsd_tasks.service.snapshots import Restored
 from tests.cli.conftest import Run
-from tests.cli.fake_client import AT, ID, FakeClient
+from tests.cli.fake_client import FakeClient
+from tests.sessions import AT, ID
 
 SNAPSHOT = Snapshot(
     id=UUID("0199a1b2-c3d4-7e5f-8000-0000000000aa"),

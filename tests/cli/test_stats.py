@@ -13,7 +13,8 @@ from gsd_tasks.domain.costs import RecordedTurn, Use
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.domain.statistics import By, Figures, Outcome, Statistics, Took
 from tests.cli.conftest import Run
-from tests.cli.fake_client import AT, ID, FakeClient
+from tests.cli.fake_client import FakeClient
+from tests.sessions import AT, ID
 
 TURN = RecordedTurn(
     session_id=ID,

@@ -26,6 +26,9 @@ from gsd_tasks.client import Client
 from gsd_tasks.domain.errors import Unavailable
 from gsd_tasks.domain.session import SLOTS, Session, SessionId
 from gsd_tasks.domain.units import print_took
+from gsd_tasks.local.addresses import running_api, running_flower
+from gsd_tasks.local.flower_password import USER
+from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.testing import OfflineModel
 
 _EVENT_S: Final = 0.05
@@ -108,12 +111,14 @@ class Demo:
         _say("A whole gsd-tasks cluster on this machine, at work on three sessions (jobs) at once.")
         _say("It needs no account and no key, talks on 127.0.0.1 alone, and is gone when it is over.")
         _say(f"Its folder: {self._folder}\n")
-        _say("Starting Postgres, Valkey (a Redis), a worker with three slots, the maintenance process and beat ...")
+        _say("Starting Postgres, Valkey (a Redis), a worker with three slots, maintenance, beat, Flower, the API ...")
         began = time.monotonic()
         cluster.start()
         while not cluster.is_ready():
             self._wait_for_event(cluster)
-        _say(f"Ready after {time.monotonic() - began:.1f} s.\n")
+        _say(f"Ready after {time.monotonic() - began:.1f} s. The API: {running_api(cluster.state_dir)}")
+        password = StateDir(cluster.state_dir).flower_password
+        _say(f"Flower, in a browser: {running_flower(cluster.state_dir)} (user: {USER}, password: {password})\n")
 
     def _work(self, client: Client, cluster: DemoCluster) -> list[str]:
         jobs = prepare(cluster.work)

@@ -1,0 +1,1 @@
+"""How values, and errors, travel between the API and its clients."""
