@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gsd_tasks.service.loop import Loop
+from gsd_tasks.service.one_by_one import OneByOne
 
 if TYPE_CHECKING:
     from gsd_tasks.domain.session import SessionId
@@ -28,6 +29,7 @@ HISTORY: Final = "gsd:history"
 PAUSE_S: Final = 1.0
 #: The longest silence of a listener: what is due by itself is looked for this often.
 REST_S: Final = 60.0
+_ringing: Final = OneByOne()
 
 
 def session_channel(session_id: SessionId) -> str:
@@ -136,10 +138,24 @@ class Ear:
 
 
 def ring_once(redis_url: str, *bells: tuple[str, str]) -> None:
-    """Ring from a process that has no loop for it, and return when it is done. Never fails."""
-    with contextlib.suppress(redis.RedisError), connect(redis_url) as client:
-        for channel, message in bells:
-            client.publish(channel, message)
+    """Ring from a process that has no loop for it, and return when it is done. Never fails.
+
+    Where Redis hangs, one thread at a time waits for it, and the bells of the others are not rung.
+    """
+    with contextlib.suppress(redis.RedisError), _ringing.attempt() as may_try:
+        if may_try:
+            with connect(redis_url) as client:
+                for channel, message in bells:
+                    client.publish(channel, message)
+
+
+def answers(redis_url: str) -> bool:
+    """Whether Redis does, within some 2 s."""
+    try:
+        with connect(redis_url) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 def connect(redis_url: str) -> redis.Redis:
