@@ -43,7 +43,9 @@ class Part:
     `probe` is given its pid and says whether it is ready: asked again and again, it answers within a second or so and
     never raises. `prepare` runs before each spawn and may raise a GsdError. `record` is the file with the stamp of its
     present life. `death_signal` comes when the one who spawned it dies, `stop_signal` when it is to stop, KILL
-    `stop_bound_s` later; once somebody is in a hurry, `hurry_bound_s` later.
+    `stop_bound_s` later; once somebody is in a hurry, `hurry_bound_s` later. `url` is where clients
+    reach it, if they do: people are told, and clients of this user find it there once it is ready. `access` says where
+    people find what lets them in.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Part:
     hurry_bound_s: float = 0.0
     probe: Callable[[int], bool] = ready_at_once
     prepare: Callable[[], None] = nothing_to_prepare
+    url: str | None = None
+    access: str = ""
 
 
 def open_log(path: Path) -> FileIO:

@@ -10,16 +10,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gsd_tasks.local.addresses import Addresses
+from gsd_tasks.local.api_place import ApiPlace
+from gsd_tasks.local.flower_password import USER, Password
+from gsd_tasks.local.flower_place import FlowerPlace
 from gsd_tasks.local.part import Part
 from gsd_tasks.local.stamp import Stamp
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.settings import Settings
 
 STOP_BOUND_S: Final = 60.0
+API_STOP_BOUND_S: Final = 20.0  # for followers to hear that it ends
+FLOWER_STOP_BOUND_S: Final = 10.0
 SETTLE_S: Final = 1.0
 
 WorkerIsUp = Callable[[Addresses, int], bool]
@@ -27,6 +33,8 @@ WorkerIsUp = Callable[[Addresses, int], bool]
 
 # What may hold paths relative to the operator's folder, which is not the parts'.
 _PATH_VARIABLES: Final = ("PYTHONPATH", "GSD_CLAUDE_BIN", "GSD_SECRETS_DIR")
+# Where the operator's own commands go: a part is at home here, and has no use for somebody's token.
+_OPERATORS_OWN: Final = ("GSD_API_URL", "GSD_API_TOKEN")
 
 
 class ClusterParts:
@@ -62,6 +70,31 @@ class ClusterParts:
         schedule = str(self._state.beat / "schedule")
         return self._celery("beat", ("beat", "-s", schedule, "--pidfile=", "-l", "WARNING"), umask=0o077)
 
+    def api(self, place: ApiPlace) -> Part:
+        """The API, on a port that nobody else of this cluster has."""
+        return Part(
+            name="api",
+            argv=(sys.executable, "-m", "gsd_tasks", "api"),
+            env={**self._env, "GSD_API_HOST": place.host, "GSD_API_PORT": str(place.port)},
+            log=self._state.logs / "api.log",
+            record=self._state.api_record,
+            cwd=self._state.parts,
+            stop_bound_s=API_STOP_BOUND_S,
+            probe=place.is_served_by,
+            url=place.url,
+            access=f"token: {self._state.api_token}",
+        )
+
+    def flower(self, place: FlowerPlace, password: Password) -> Part:
+        """What people look at in a browser, on a port that nobody else of this cluster has."""
+        options = (f"--address={place.host}", f"--port={place.port}", "--logging=warning")
+        return replace(
+            self._celery("flower", ("flower", *options), stop_bound_s=FLOWER_STOP_BOUND_S, probe=place.is_served_by),
+            record=self._state.flower_record,
+            url=place.url,
+            access=f"user: {USER}, password: {password.place}",
+        )
+
     def _celery(
         self,
         name: str,
@@ -93,8 +126,9 @@ def part_environment(settings: Settings, state: StateDir, addresses: Addresses) 
     break them.
     """
     absolute = {name: _absolute(os.environ[name]) for name in _PATH_VARIABLES if os.environ.get(name)}
+    ours = {name: value for name, value in os.environ.items() if name not in _OPERATORS_OWN}
     return {
-        **os.environ,
+        **ours,
         **absolute,
         "GSD_DATABASE_URL": addresses.database_url,
         "GSD_REDIS_URL": addresses.redis_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -23,6 +24,26 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     draft.rename(path)
     _sync_folder(path.parent)
+
+
+def read_private(path: Path, largest_bytes: int) -> bytes | None:
+    """The beginning of what `path` holds; None if there is no such file.
+
+    Raises:
+        PermissionError: others may have read or written it.
+    """
+    try:
+        # No link is followed, and nothing is waited for, as it would be with a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise PermissionError(f"{path}: others can read it")
+        return file.read(largest_bytes)
 
 
 def make_private_folder(path: Path) -> None:

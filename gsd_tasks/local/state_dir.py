@@ -1,11 +1,13 @@
 """The state folder of `up`: what it remembers, and how clients of the same user find its servers.
 
-    cluster.json  ports and passwords, and the addresses while an `up` runs
-    up.lock       held for as long as it runs
-    logs/         one file per part
-    parts/        the stamp of each part's present life
-    beat/         beat's schedule
-    postgres/     the embedded servers' data
+    cluster.json     ports and passwords, and the addresses while an `up` runs
+    api-token        what lets this user into its API
+    flower-password  and into Flower
+    up.lock          held for as long as it runs
+    logs/            one file per part
+    parts/           the stamp of each part's present life
+    beat/            beat's schedule
+    postgres/        the embedded servers' data
     valkey/
 
 Everything is its owner's alone.
@@ -45,12 +47,28 @@ class StateDir:
         return self.root / "up.lock"
 
     @property
+    def api_token(self) -> Path:
+        return self.root / "api-token"
+
+    @property
+    def flower_password(self) -> Path:
+        return self.root / "flower-password"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
     @property
     def parts(self) -> Path:
         return self.root / "parts"
+
+    @property
+    def api_record(self) -> Path:
+        return self.parts / "api.json"
+
+    @property
+    def flower_record(self) -> Path:
+        return self.parts / "flower.json"
 
     @property
     def beat(self) -> Path:

@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 
 from gsd_tasks.domain.errors import ConfigurationError, GsdError
 from gsd_tasks.local.addresses import Addresses
+from gsd_tasks.local.api_place import choose_place
+from gsd_tasks.local.api_token import keep_token
+from gsd_tasks.local.flower_password import flower_password
+from gsd_tasks.local.flower_place import choose_flower_place
 from gsd_tasks.local.part import Part
 from gsd_tasks.local.parts import ClusterParts, WorkerIsUp
 from gsd_tasks.local.servers import choose_servers
@@ -19,6 +23,7 @@ from gsd_tasks.local.supervisor import Supervisor
 from gsd_tasks.settings import Settings
 
 CANNOT_START: Final = 125
+SPELLED: Final = {"api": "API", "flower": "Flower"}
 
 Groups = Sequence[Sequence[Part]]
 """Parts in starting order; what stands together is stopped together, the last group first."""
@@ -42,7 +47,7 @@ def run_up(
     ready: Callable[[Addresses], None] | None = None,
     say: Callable[[str], None] = print_line,
 ) -> int:
-    """Run servers (where the environment names none), `workers` workers, maintenance and beat until told to stop.
+    """Run servers (where the environment names none), `workers` workers and the other parts until told to stop.
 
     `migrate` is given the database's URL before any part starts; `ready` is called once everything is up. Main thread
     only: signals are taken over meanwhile, and every process ends with this one, even by `kill -9`. The sessions that
@@ -52,17 +57,25 @@ def run_up(
     """
 
     def parts_of(state: StateDir, addresses: Addresses) -> Groups:
-        return starting_order(ClusterParts(settings, state, addresses), worker_is_up, workers)
+        keep_token(state, addresses.database_url)
+        parts = ClusterParts(settings, state, addresses)
+        flower = parts.flower(choose_flower_place(settings, state), flower_password(settings))
+        api = parts.api(choose_place(settings, state))
+        return starting_order(parts, [flower, api], worker_is_up, workers)
 
     return run_parts(settings, parts_of, migrate=migrate, ready=ready, say=say)
 
 
-def starting_order(parts: ClusterParts, worker_is_up: WorkerIsUp, workers: int) -> Groups:
-    """Beat is stopped before whom it sends to, and maintenance after the workers, whose losses it sees to."""
+def starting_order(parts: ClusterParts, faces: Sequence[Part], worker_is_up: WorkerIsUp, workers: int) -> Groups:
+    """The API, the last of the faces, is stopped first: whoever follows hears of the end from somebody.
+
+    Beat is stopped before whom it sends to, and maintenance after the workers, whose losses it sees to.
+    """
     return [
         [parts.maintenance()],
         [parts.worker(number, worker_is_up) for number in range(1, workers + 1)],
         [parts.beat()],
+        *([face] for face in faces),
     ]
 
 
@@ -117,10 +130,14 @@ class Up:
             if not self._start([[part] for part in servers.parts]):
                 return
             migrate(addresses.database_url)
-            self._state.remember(running={"database_url": addresses.database_url, "redis_url": addresses.redis_url})
-            if not self._start(parts_of(self._state, addresses)):
+            running = {"database_url": addresses.database_url, "redis_url": addresses.redis_url}
+            self._state.remember(running=running)
+            groups = parts_of(self._state, addresses)
+            if not self._start(groups):
                 return
-            self._say_ready()
+            faces = [part for group in groups for part in group if part.url is not None]
+            self._state.remember(running=running | {f"{part.name}_url": part.url for part in faces})
+            self._say_ready(faces)
             if ready is not None:
                 ready(addresses)
             self._supervisor.run_until_asked()
@@ -145,7 +162,9 @@ class Up:
         self._say(f"Postgres  {_place(addresses.database_url)}{' (embedded)' if 'postgres' in embedded else ''}")
         self._say(f"Redis     {_place(addresses.redis_url)}{' (embedded)' if 'valkey' in embedded else ''}")
 
-    def _say_ready(self) -> None:
+    def _say_ready(self, faces: Sequence[Part]) -> None:
+        for part in faces:
+            self._say(f"{SPELLED.get(part.name, part.name):<9} {part.url} ({part.access})")
         self._say(f"ready after {time.monotonic() - self._began:.1f} s")
         self._say("first session:  gsd-tasks run -- echo hello")
         self._say("stop:           Ctrl-C")

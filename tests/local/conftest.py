@@ -20,6 +20,7 @@ import pytest
 from gsd_tasks.local.life import trampoline_argv
 from gsd_tasks.local.part import Become
 from gsd_tasks.local.stamp import Stamp
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BOUND_S = 30.0
@@ -30,10 +31,7 @@ WAYS_TO_NOBODY = (
 
 
 def wait_for(condition: Callable[[], object], what: str, bound_s: float = BOUND_S) -> None:
-    deadline = time.monotonic() + bound_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {bound_s:g} s: {what}"
-        time.sleep(0.01)
+    until(condition, timeout_s=bound_s, what=what)
 
 
 def is_alive(pid: int) -> bool:

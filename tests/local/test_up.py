@@ -15,6 +15,9 @@ import pytest
 from pydantic import SecretStr
 
 from gsd_tasks.local.addresses import Addresses, running_cluster
+from gsd_tasks.local.api_place import ApiPlace
+from gsd_tasks.local.flower_password import Password
+from gsd_tasks.local.flower_place import FlowerPlace
 from gsd_tasks.local.parts import ClusterParts
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.local.up import starting_order
@@ -136,27 +139,39 @@ def test_parts_are_started_with_the_address_and_folders_of_this_up(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "relative:/absolute")
     monkeypatch.setenv("INHERITED", "yes")
+    monkeypatch.setenv("GSD_API_URL", "https://elsewhere.example")
+    monkeypatch.setenv("GSD_API_TOKEN", "somebody's")
     env = cluster_parts(tmp_path).beat().env
     assert env["GSD_DATABASE_URL"] == "postgresql://d"
     assert env["GSD_REDIS_URL"] == "redis://r"
     assert env["GSD_STATE_DIR"] == str(tmp_path)
     assert env["GSD_WORKSPACE_ROOTS"] == "/"
     assert env["INHERITED"] == "yes"
+    assert {"GSD_API_URL", "GSD_API_TOKEN"} & set(env) == set()
     assert env["PYTHONPATH"] == f"{Path.cwd()}/relative:/absolute"
     assert cluster_parts(tmp_path, workspace_roots=("/a", "/b")).beat().env["GSD_WORKSPACE_ROOTS"] == "/a:/b"
 
 
 def test_the_parts_of_a_cluster_in_starting_order(tmp_path: Path) -> None:
-    groups = starting_order(
-        cluster_parts(tmp_path, drain_s=30, maintenance_queue="m"), lambda _a, _pid: True, workers=2
-    )
-    assert [[part.name for part in group] for group in groups] == [["maintenance"], ["worker", "worker2"], ["beat"]]
-    [[maintenance], [worker, second], [beat]] = groups
+    parts = cluster_parts(tmp_path, drain_s=30, maintenance_queue="m")
+    password = Password("never on a command line", "FILE")
+    faces = [parts.flower(FlowerPlace("127.0.0.1", 21002), password), parts.api(ApiPlace("0.0.0.0", 21001))]
+    groups = starting_order(parts, faces, lambda _a, _pid: True, workers=2)
+    names = [[part.name for part in group] for group in groups]
+    assert names == [["maintenance"], ["worker", "worker2"], ["beat"], ["flower"], ["api"]]
+    [[maintenance], [worker, second], [beat], [flower], [api]] = groups
     assert " ".join(worker.argv[1:7]) == "-m celery -A gsd_tasks.celery_app worker -n"
     assert (worker.argv[7], second.argv[7]) == ("gsd@%h", "gsd2@%h")
     assert worker.stop_bound_s == 90
     assert "-Q m" in " ".join(maintenance.argv)
     assert f"-s {tmp_path}/beat/schedule --pidfile=" in " ".join(beat.argv)
+    assert api.argv[1:] == ("-m", "gsd_tasks", "api")
+    assert (api.env["GSD_API_HOST"], api.env["GSD_API_PORT"]) == ("0.0.0.0", "21001")
+    assert flower.argv[5:8] == ("flower", "--address=127.0.0.1", "--port=21002")
+    assert flower.access == "user: gsd, password: FILE"
+    assert password.text not in f"{flower}{password}"
+    assert [part.url for part in (flower, api)] == ["http://127.0.0.1:21002", "http://127.0.0.1:21001"]
+    assert not [part for group in groups[:3] for part in group if part.url]
 
 
 def test_the_worker_is_asked_after_by_its_pid(tmp_path: Path) -> None:
