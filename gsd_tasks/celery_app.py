@@ -11,6 +11,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gsd_tasks.domain.session import SessionId
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.service.announcing import Publish
 
 RUN_SESSION: Final = "gsd_tasks.run_session"
 SWEEP: Final = "gsd_tasks.sweep"
+
+#: Whoever takes messages waits for them; sending one takes no time, and what is not sent is sent later.
+PUBLISH_S: Final = 5
 
 TRANSPORT: Final[dict[str, Any]] = {
     "visibility_timeout": 60,
@@ -114,8 +118,20 @@ def _refusing() -> Iterator[None]:
         raise SystemExit(125) from error
 
 
+def _arrange_flower(context: click.Context, _option: click.Parameter, _value: object) -> None:
+    if context.command.name == "flower":
+        from gsd_tasks.celery_flower.command import arrange
+
+        arrange()
+
+
 app = Celery("gsd_tasks", include=["gsd_tasks.tasks"])
 app.config_from_object(Configuration())
+# Celery looks at this for each of its commands before that begins, and Flower has no other place where an app may say
+# how it is to be served: by itself it asks for no password.
+app.user_options["preload"].add(
+    click.Option(["--gsd-tasks"], is_flag=True, hidden=True, expose_value=False, callback=_arrange_flower)
+)
 
 
 def make_publish(redis_url: str) -> Publish:
@@ -123,6 +139,7 @@ def make_publish(redis_url: str) -> Publish:
     sender = Celery("gsd_tasks", set_as_current=False, broker=redis_url)
     sender.config_from_object(Configuration())
     sender.conf.broker_url = redis_url
+    sender.conf.broker_transport_options = TRANSPORT | {"socket_timeout": PUBLISH_S}
 
     def publish(session_id: SessionId, *, queue: str, priority: int) -> None:
         # The message's id is the session's: one too many is recognised as the same, in Redis and in Flower.

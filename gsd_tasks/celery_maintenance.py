@@ -1,17 +1,20 @@
-"""The maintenance process of `celery worker -Q maint`: what it sweeps with, from its start to its end.
+"""The maintenance process of `celery worker -Q maint`: what it sweeps with, from its start to its end; and beat.
 
 It sweeps before Celery has found Redis, and when beat is gone: see `gsd_tasks.service.maintenance`.
 """
 
 from __future__ import annotations
 
+import atexit
 from functools import cache
 
 from celery import signals
+from celery.utils.nodenames import gethostname
 
-from gsd_tasks.celery_app import make_publish
+from gsd_tasks.celery_app import SWEEP, make_publish
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service.maintenance import Maintenance
+from gsd_tasks.service.sign import BEAT, Sign
 from gsd_tasks.settings import settings
 
 
@@ -35,3 +38,12 @@ def maintenance() -> Maintenance:
 def _end(**_: object) -> None:
     if maintenance.cache_info().currsize:
         maintenance().stop()
+
+
+@signals.beat_init.connect(weak=False)
+def _begin_to_beat(**_: object) -> None:
+    """Whether beat works is seen by what it does: each tick that Redis has taken is a sign of its life."""
+    sign = Sign(settings().state_dir, f"{BEAT}@{gethostname()}")
+    sign.give("no tick has been sent yet")
+    atexit.register(sign.take_away)
+    signals.after_task_publish.connect(lambda **_: sign.give(), sender=SWEEP, weak=False)

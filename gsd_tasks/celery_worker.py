@@ -15,13 +15,14 @@ from celery import signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 
 from gsd_tasks.celery_adoption import Adopt
-from gsd_tasks.celery_app import app
+from gsd_tasks.celery_app import app, make_publish
 from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
 from gsd_tasks.domain.session import SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.process.shim.linux import make_undumpable
 from gsd_tasks.service.node import Node
+from gsd_tasks.service.sign import Sign
 from gsd_tasks.settings import settings
 from gsd_tasks.telemetry import configure_logs, get_log
 
@@ -76,7 +77,7 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
     queues = _queues(options)
     if settings().maintenance_queue in queues:
         _check_maintenance(options, queues)
-        maintenance().start()
+        maintenance().start(Sign(settings().state_dir, name))
         return
     _Process.node = _join(name, _check_sessions(options), queues)
 
@@ -123,6 +124,7 @@ def _join(name: str, slots: int, queues: tuple[str, ...]) -> Node:
         configured.model_copy(update={"queues": queues}),
         database_url=addresses.database_url,
         redis_url=addresses.redis_url,
+        publish=make_publish(addresses.redis_url),
         name=name,
         slots=slots,
     )

@@ -1,0 +1,132 @@
+"""The Procfile is a cluster: honcho runs it against servers of somebody's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gsd_tasks import Client
+from gsd_tasks.domain.session import WorkerStatus
+from gsd_tasks.domain.state import Status
+from gsd_tasks.local.ports import choose_port
+from gsd_tasks.settings import Settings
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+PARTS = {"worker", "maintenance", "beat", "api", "flower"}
+
+
+class Honcho:
+    """`honcho start`, in a folder of its own."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self._log = folder / "honcho.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "honcho",
+                    "--procfile",
+                    str(ROOT / "Procfile"),
+                    "--app-root",
+                    str(folder),
+                    "start",
+                ],
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._started: set[psutil.Process] = set()
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def lives(self) -> bool:
+        assert self.process.poll() is None, self.said()
+        self._started |= set(psutil.Process(self.process.pid).children(recursive=True))
+        return True
+
+    def left(self) -> list[psutil.Process]:
+        """What it has started, and still runs."""
+        return [process for process in self._started if process.is_running()]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for process in self.left():
+            process.kill()
+
+
+@pytest.fixture
+def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(tmp_path),
+        "GSD_DATABASE_URL": settings.database_url.get_secret_value(),
+        "GSD_REDIS_URL": settings.redis_url.get_secret_value(),
+        "GSD_STATE_DIR": str(settings.state_dir),
+        "GSD_WORKSPACE_ROOTS": str(tmp_path),
+        "GSD_API_PORT": str(choose_port(None)),
+        "GSD_FLOWER_PORT": str(choose_port(None)),
+        "GSD_REPUBLISH_S": "1",
+        # As the Procfile advises for a runner like this one.
+        "GSD_DRAIN": "finish",
+        "GSD_GRACE_S": "1",
+    }
+
+
+@pytest.fixture
+def honcho(env: dict[str, str], tmp_path: Path) -> Iterator[Honcho]:
+    running = Honcho(env, tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("honcho") is None, reason="honcho is not installed")
+def test_honcho_runs_the_procfile_until_it_is_told_to_stop(
+    honcho: Honcho, env: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    with Client(settings=settings) as client:
+        until(lambda: honcho.lives() and client.workers(), timeout_s=60, what="the worker")
+        done = client.enqueue(command=["echo", "by honcho"], working_dir=tmp_path)
+        assert client.wait(done.id, timeout_s=30).status is Status.COMPLETED
+        for part in sorted(PARTS):
+            until(lambda part=part: honcho.lives() and is_healthy(part, env), timeout_s=60, what=part)  # type: ignore[misc]
+        # Not cut off, but ended, however long it would have gone on.
+        running = client.enqueue(command=["sleep", "900"], working_dir=tmp_path, on_lost="requeue")
+        until(lambda: client.get(running.id).status is Status.RUNNING, timeout_s=30)
+        assert honcho.lives()
+
+        honcho.process.send_signal(signal.SIGINT)
+        honcho.process.wait(30)
+
+        until(lambda: not honcho.left(), timeout_s=30, what="the end of all that it has started")
+        assert client.get(running.id).status is Status.QUEUED
+        assert all(worker.status is WorkerStatus.STOPPED for worker in client.workers())
+    assert "KILL" not in honcho.said()
+
+
+def test_the_procfile_has_the_parts_of_a_cluster() -> None:
+    lines = [line for line in (ROOT / "Procfile").read_text().splitlines() if line and not line.startswith("#")]
+
+    assert {line.split(":")[0] for line in lines} == PARTS
+
+
+def is_healthy(part: str, env: dict[str, str]) -> bool:
+    asked = subprocess.run(["gsd-tasks", "healthy", part], env=env, capture_output=True, timeout=60, check=False)
+    return asked.returncode == 0
