@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -105,3 +106,15 @@ def segment_numbers(folder: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
+
+
+def is_abandoned(folder: Path, idle_s: float) -> bool:
+    """Whether it holds nothing that a child wrote, or nothing was written to it for so long."""
+    segments = [segment_path(folder, number) for number in segment_numbers(folder)]
+    try:
+        written = [path.stat() for path in segments]
+    except FileNotFoundError:
+        return False  # somebody is at it
+    if all(one.st_size <= HEADER_BYTES for one in written):
+        return True
+    return time.time() - max(one.st_mtime for one in written) > idle_s
