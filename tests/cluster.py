@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,15 +14,15 @@ from celery import Celery
 
 from gsd_tasks.client import Client
 from gsd_tasks.domain.session import WorkerStatus
-from gsd_tasks.process.contain import kill_shim
+from gsd_tasks.process.contain import kill_shim, shim_is_alive
 from gsd_tasks.settings import Settings
 from tests.waiting import until
 
-STOPS_WITHIN_S = 40
-
 
 class Cluster:
-    """Starts processes, and ends all of them with the block: politely first, shims included.
+    """Starts processes, and kills all of them at the end of the block, shims included.
+
+    A polite end takes a worker two seconds, and what it is to do is proved where it is asked for, by a signal.
 
     As root, they may run as another user (`uid`), to whom `folder` must belong.
     """
@@ -51,16 +50,9 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in self._processes:
-            # A stopped process does not end: it must go on first.
-            process.send_signal(signal.SIGCONT)
-            # SIGTERM would hand over what runs, to a next worker that does not come.
-            process.send_signal(signal.SIGINT)
+            process.kill()
         for process in self._processes:
-            try:
-                process.wait(STOPS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait()
         self.kill_shims()
         self.client.close()
 
@@ -87,7 +79,7 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         """A worker that is ready to take sessions."""
         process = self.start_worker(name, *arguments, env=env)
-        until(lambda: self.is_up(process), timeout_s=30, what=f"worker {name}")
+        until(lambda: self.is_up(process), timeout_s=60, what=f"worker {name}")
         return process
 
     def start_worker(
@@ -122,7 +114,8 @@ class Cluster:
     def kill_shims(self) -> None:
         """Every one of this cluster's, with what it runs."""
         for lock in self.state_dir.glob("spool/*/*/*/shim.lock"):
-            kill_shim(lock.parent)
+            # One that is only just being started has not said yet who it is; without its worker, it ends by itself.
+            until(lambda spool=lock.parent: kill_shim(spool) or not shim_is_alive(spool), what="the end of a shim")  # type: ignore[misc]
 
     def app(self) -> Celery:
         """To ask Celery itself."""

@@ -17,13 +17,12 @@ from gsd_tasks.process.contain import marked_processes
 from gsd_tasks.testing import OfflineModel, Text, ToolCall, Turn
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
-LINES = 120
-#: Says who it is, and then a line every 50 ms, for six seconds.
-STEADY = f"echo $$; for i in $(seq 1 {LINES}); do echo $i; sleep 0.05; done"
-#: The same, for as long as the test wants.
-UNTIL_TOLD = "echo $$; i=0; until [ -e gate ] && [ $i -ge 20 ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end"
+#: So many workers are started anew one by one, with more sessions than slots: something waits all the time.
+ROLLING = int(os.environ.get("GSD_TEST_ROLLING", "2"))
+#: Says who it is, and then a line every 50 ms, for as long as the test wants.
+UNTIL_TOLD = "echo $$; i=0; until [ -e gate ] && [ $i -ge 5 ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end"
 #: It is some 1 s where nothing else goes on (docs/reliability.md); a machine that runs four tests at once is slower.
 STREAMS_WITHIN_S = 20
 
@@ -40,18 +39,18 @@ def test_a_new_worker_streams_on_what_a_killed_one_was_running(cluster: Cluster)
     started_at = time.monotonic()
     cluster.start_worker()
     for session in sessions:
-        until(lambda s=session: cluster.client.get(s.id).seq > standing[s.id], timeout_s=30)  # type: ignore[misc]
+        until(lambda s=session: cluster.client.get(s.id).seq > standing[s.id], timeout_s=BOUND_S)  # type: ignore[misc]
     took_s = time.monotonic() - started_at
     assert cluster.client.get(waiting.id).status is Status.QUEUED
     assert len(_active(cluster)) == 3
     (cluster.folder / "gate").touch()
 
     for session in sessions:
-        ended = cluster.client.wait(session.id, timeout_s=30)
+        ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
         assert (ended.status, ended.attempt, ended.recoveries) == (Status.COMPLETED, 1, 0)
         _check_whole(cluster, session)
         assert _reasons(cluster, session) == [Reason.ENQUEUED, Reason.CLAIMED, Reason.ADOPTED, Reason.FINISHED]
-    assert cluster.client.wait(waiting.id, timeout_s=10).status is Status.COMPLETED
+    assert cluster.client.wait(waiting.id, timeout_s=BOUND_S).status is Status.COMPLETED
     assert list(cluster.state_dir.glob("spool/*/*")) == []
     print(f"streaming again {took_s:.1f} s after the start of the new worker")  # noqa: T201  (a figure for docs)
     assert took_s <= STREAMS_WITHIN_S
@@ -65,7 +64,7 @@ def test_what_ended_while_no_worker_lived_is_settled_and_not_run_again(cluster: 
     until(lambda: list(cluster.state_dir.glob("spool/*/*/1/exit.json")), what="the child's end")
 
     cluster.worker()
-    ended = cluster.client.wait(session.id, timeout_s=10)
+    ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.reason, ended.exit_code, ended.attempt) == (Reason.EXIT_CODE, 3, 1)
     assert _printed(cluster, session)[1:] == ["last"]
 
@@ -73,31 +72,34 @@ def test_what_ended_while_no_worker_lived_is_settled_and_not_run_again(cluster: 
 def test_a_worker_never_takes_what_another_one_of_its_host_is_running(cluster: Cluster) -> None:
     """Not even while that one stands still: it may go on, and its lock goes only with its process."""
     first = cluster.worker("first", "-c", "1")
-    session = _start(cluster, STEADY)
+    session = _start(cluster, UNTIL_TOLD)
     first.send_signal(signal.SIGSTOP)
     cluster.worker("second", "-c", "1")
     first.send_signal(signal.SIGCONT)
+    (cluster.folder / "gate").touch()
 
-    assert cluster.client.wait(session.id, timeout_s=30).status is Status.COMPLETED
+    assert cluster.client.wait(session.id, timeout_s=BOUND_S).status is Status.COMPLETED
     assert Reason.ADOPTED not in _reasons(cluster, session)
-    assert len(_printed(cluster, session)) == LINES + 1
+    _check_whole(cluster, session)
 
 
 def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster: Cluster) -> None:
-    """A rolling restart of three workers under load: every session ends in its first attempt, and whole."""
-    workers = {name: cluster.worker(name) for name in ("one", "two", "three")}
+    """A rolling restart of some workers under load: every session ends in its first attempt, and whole."""
+    workers = {name: cluster.start_worker(name) for name in map("w{}".format, range(ROLLING))}
+    for worker in workers.values():
+        until(lambda w=worker: cluster.is_up(w), timeout_s=BOUND_S)  # type: ignore[misc]
     # However long the restarts take, there is something to hand over.
     command = ["sh", "-c", UNTIL_TOLD]
-    sessions = [cluster.client.enqueue(command=command, working_dir=cluster.folder) for _ in range(24)]
+    sessions = [cluster.client.enqueue(command=command, working_dir=cluster.folder) for _ in range(8 * ROLLING)]
     for name, worker in workers.items():
-        until(lambda n=name: _runs_on(cluster, n), timeout_s=30)  # type: ignore[misc]
+        until(lambda n=name: _runs_on(cluster, n), timeout_s=BOUND_S)  # type: ignore[misc]
         worker.terminate()
         assert worker.wait(30) == 0
         cluster.worker(name)
     (cluster.folder / "gate").touch()
 
     for session in sessions:
-        ended = cluster.client.wait(session.id, timeout_s=60)
+        ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
         assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)
         _check_whole(cluster, session)
     assert any(Reason.ADOPTED in _reasons(cluster, session) for session in sessions)
@@ -111,7 +113,7 @@ def test_the_child_of_an_attempt_that_is_over_is_ended_by_the_next_worker_of_its
     worker.kill()
     worker.wait()
     # Nobody adopts it in time, so its lease runs out. Its child stands still, and would for ten minutes.
-    until(lambda: cluster.client.get(session.id).status is Status.FAILED, timeout_s=30)
+    until(lambda: cluster.client.get(session.id).status is Status.FAILED, timeout_s=BOUND_S)
     assert _marked(session.id)
 
     cluster.worker(env=lease)
@@ -127,7 +129,7 @@ def test_a_session_cancelled_while_no_worker_lived_is_ended_by_the_one_that_adop
     cluster.client.cancel(session.id)
 
     cluster.worker()
-    assert cluster.client.wait(session.id, timeout_s=15).status is Status.CANCELLED
+    assert cluster.client.wait(session.id, timeout_s=BOUND_S).status is Status.CANCELLED
     assert not _marked(session.id)
 
 
@@ -140,7 +142,7 @@ def test_a_shim_that_was_killed_with_its_worker_costs_its_session_and_nothing_el
     cluster.kill_shims()
 
     cluster.worker()
-    ended = cluster.client.wait(session.id, timeout_s=15)
+    ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.status, ended.reason) == (Status.FAILED, Reason.CHILD_LOST)
     assert len(_printed(cluster, session)) == 1
     assert not _marked(session.id)
@@ -153,32 +155,36 @@ def test_a_shim_that_stands_still_holds_up_its_session_no_longer_than_two_leases
     (lock,) = cluster.state_dir.glob("spool/*/*/*/shim.lock")
     os.kill(json.loads(lock.read_bytes())["pid"], signal.SIGSTOP)
 
-    ended = cluster.client.wait(session.id, timeout_s=20)
+    ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.status, ended.reason) == (Status.FAILED, Reason.CHILD_LOST)
     assert not _marked(session.id)
 
 
 def test_adoption_needs_no_redis(cluster: Cluster) -> None:
     worker = cluster.worker()
-    session = _start(cluster, STEADY)
+    session = _start(cluster, UNTIL_TOLD)
     worker.kill()
     worker.wait()
 
     cluster.start_worker(env={"GSD_REDIS_URL": "redis://127.0.0.1:1/0"})
-    assert cluster.client.wait(session.id, timeout_s=20).status is Status.COMPLETED
+    until(lambda: Reason.ADOPTED in _reasons(cluster, session), timeout_s=BOUND_S, what="the adoption")
+    (cluster.folder / "gate").touch()
+    assert cluster.client.wait(session.id, timeout_s=BOUND_S).status is Status.COMPLETED
+    _check_whole(cluster, session)
 
 
 def test_a_lock_of_the_former_worker_delays_nobody(cluster: Cluster) -> None:
     """A backend whose worker was killed in mid-statement may still hold the lease's row for a while."""
     worker = cluster.worker()
-    session = _start(cluster, STEADY)
+    session = _start(cluster, UNTIL_TOLD)
     with psycopg.connect(cluster.env["GSD_DATABASE_URL"]) as other:
         other.execute("SELECT 1 FROM leases FOR UPDATE")
         worker.kill()
         worker.wait()
         cluster.start_worker()
-        until(lambda: len(_active(cluster)) == 1, timeout_s=20)
-    assert cluster.client.wait(session.id, timeout_s=20).status is Status.COMPLETED
+        until(lambda: len(_active(cluster)) == 1, timeout_s=BOUND_S)
+    (cluster.folder / "gate").touch()
+    assert cluster.client.wait(session.id, timeout_s=BOUND_S).status is Status.COMPLETED
 
 
 @pytest.mark.slow
@@ -189,12 +195,12 @@ def test_a_claude_session_outlives_its_worker(cluster: Cluster) -> None:
         env = model.env | {"GSD_CLAUDE_BIN": str(BUNDLED_CLAUDE)}
         worker = cluster.worker(env=env)
         session = cluster.client.enqueue(prompt="Wait for the gate", working_dir=cluster.folder, allowed_tools=["Bash"])
-        until((cluster.folder / "began").exists, timeout_s=60)
+        until((cluster.folder / "began").exists, timeout_s=BOUND_S)
         worker.kill()
         worker.wait()
         cluster.start_worker(env=env)
         (cluster.folder / "gate").touch()
-        ended = cluster.client.wait(session.id, timeout_s=60)
+        ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
 
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
     assert ended.result is not None
@@ -217,7 +223,7 @@ def test_what_a_conversation_said_before_its_adoption_counts(cluster: Cluster) -
     (cluster.folder / "gate").touch()
 
     cluster.start_worker(env=env)
-    ended = cluster.client.wait(session.id, timeout_s=30)
+    ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
     assert ended.result is not None
     assert ended.result["text"] == "All done."

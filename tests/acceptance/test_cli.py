@@ -8,14 +8,17 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from gsd_tasks.cli import main
 from gsd_tasks.domain.state import Status
 from gsd_tasks.testing import OfflineModel, Text, by_prompt
 from tests.claude_cli import BUNDLED_CLAUDE
@@ -48,11 +51,6 @@ class Shell:
             check=False,
         )
 
-    def json(self, *arguments: str) -> object:
-        ran = self(*arguments, "--json")
-        assert ran.returncode == 0, ran.stderr
-        return json.loads(ran.stdout)
-
     def start(self, *arguments: str, **options: int) -> subprocess.Popen[bytes]:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         return subprocess.Popen([*INTERRUPTIBLE, *arguments], env=self.env, cwd=self.folder, **streams)  # type: ignore[call-overload,no-any-return]
@@ -61,6 +59,23 @@ class Shell:
 @pytest.fixture
 def shell(cluster: Cluster) -> Shell:
     return Shell(cluster.env, cluster.folder)
+
+
+Call = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def call(shell: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
+    """Calls as `shell` does, but in this process: for what is the same in one of its own, which takes half a second."""
+    monkeypatch.chdir(shell.folder)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        capfdbinary.readouterr()
+        with patch.dict(os.environ, shell.env, clear=True):
+            code = main(arguments)
+        return subprocess.CompletedProcess(arguments, code, *capfdbinary.readouterr())
+
+    return call
 
 
 @pytest.fixture
@@ -79,39 +94,48 @@ def test_run_shows_a_command_live_and_ends_with_its_code(worked: Shell) -> None:
     assert "started on gsd@" in words[1]
     assert words[-1].startswith("gsd-tasks: failed (exit_code)")
 
-    assert worked("run", "--", "true").returncode == 0
-    assert worked("run", "--", "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
-    assert worked("run", "--timeout", "0.5", "--", "sleep", "60").returncode == 124
-    assert worked("run", "--", "no-such-program-anywhere").returncode == 125
-    assert worked("run", "-C", "nowhere", "--", "true").returncode == 125
+    wanted = {
+        ("--", "true"): 0,
+        ("--", "sh", "-c", "kill -KILL $$"): 128 + signal.SIGKILL,
+        ("--timeout", "0.5", "--", "sleep", "60"): 124,
+        ("--", "no-such-program-anywhere"): 125,
+        ("-C", "nowhere", "--", "true"): 125,
+    }
+    runs = [worked.start("run", *arguments) for arguments in wanted]
+    said = [process.communicate(timeout=BOUND_S) for process in runs]
+    assert dict(zip(wanted, (process.returncode for process in runs), strict=True)) == wanted, said
 
 
-def test_what_a_session_wrote_is_read_back_in_every_form(worked: Shell) -> None:
+def test_what_a_session_wrote_is_read_back_in_every_form(worked: Shell, call: Call) -> None:
+    def read(*arguments: str) -> Any:
+        return json.loads(call(*arguments, "--json").stdout)
+
     (worked.folder / "mess").write_bytes(MESS)
-    id_ = worked("enqueue", "--name", "mess", "--key", "k", "--", "cat", "mess").stdout.decode().strip()
-    assert worked("wait", id_).returncode == 0
-    assert worked("enqueue", "--name", "mess", "--key", "k", "--", "cat", "mess").stdout.decode().strip() == id_
+    enqueue = ("enqueue", "--name", "mess", "--key", "k", "--", "cat", "mess")
+    id_ = worked(*enqueue).stdout.decode().strip()
+    assert call("wait", id_).returncode == 0
+    assert call(*enqueue).stdout.decode().strip() == id_
 
     assert worked("logs", id_, "--raw").stdout == MESS
-    assert worked("logs", id_[:30]).stdout == "^[[31mred^@\ufffd\nlast without newline".encode()
-    rows = [json.loads(line) for line in worked("logs", id_, "--json").stdout.splitlines()]
+    assert call("logs", id_[:30]).stdout == "^[[31mred^@\ufffd\nlast without newline".encode()
+    rows = [json.loads(line) for line in call("logs", id_, "--json").stdout.splitlines()]
     assert [(row["seq"], row["eol"]) for row in rows] == [(1, True), (2, False)]
 
-    assert b"mess" in worked("ps").stdout
-    assert b"completed" in worked("show", id_).stdout
-    assert b"claimed" in worked("history", id_).stdout
-    assert [one["id"] for one in worked.json("ps", "--status", "completed")] == [id_]  # type: ignore[attr-defined]
-    assert worked.json("show", id_)["exit_code"] == 0  # type: ignore[index]
-    assert len(worked.json("history", id_)) == 3  # type: ignore[arg-type]
-    assert worked.json("workers")[0]["status"] == "alive"  # type: ignore[index]
+    assert b"mess" in call("ps").stdout
+    assert b"completed" in call("show", id_).stdout
+    assert b"claimed" in call("history", id_).stdout
+    assert [one["id"] for one in read("ps", "--status", "completed")] == [id_]
+    assert read("show", id_)["exit_code"] == 0
+    assert len(read("history", id_)) == 3
+    assert read("workers")[0]["status"] == "alive"
 
-    assert worked("rm", id_).returncode == 0
+    assert call("rm", id_).returncode == 0
     gone = worked("show", id_)
     assert (gone.returncode, gone.stderr.count(b"\n")) == (2, 1)
 
 
 @pytest.mark.skipif(not BUNDLED_CLAUDE.exists(), reason="the claude CLI is not installed")
-def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, shell: Shell) -> None:
+def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, shell: Shell, call: Call) -> None:
     with OfflineModel(by_prompt({"question": [Text("forty-two")]})) as model:
         cluster.worker(env=model.env | {"GSD_CLAUDE_BIN": str(BUNDLED_CLAUDE)})
         ran = shell("run", "-", stdin=b"A question\n")
@@ -121,11 +145,11 @@ def test_a_prompt_from_standard_input_is_answered_in_words(cluster: Cluster, she
     assert shown[3].startswith(b"= finished: 1 turn, ")
     assert b'{"type"' not in ran.stdout
 
-    one = shell.json("ps")[0]  # type: ignore[index]
-    assert shell("logs", one["id"]).stdout == ran.stdout
-    assert shell("result", one["id"]).stdout == b"forty-two\n"
-    assert shell.json("result", one["id"]) == one["result"]
-    raw = [json.loads(line) for line in shell("logs", one["id"], "--raw").stdout.splitlines()]
+    one = json.loads(call("ps", "--json").stdout)[0]
+    assert call("logs", one["id"]).stdout == ran.stdout
+    assert call("result", one["id"]).stdout == b"forty-two\n"
+    assert json.loads(call("result", one["id"], "--json").stdout) == one["result"]
+    raw = [json.loads(line) for line in call("logs", one["id"], "--raw").stdout.splitlines()]
     assert [event["result"] for event in raw if event["type"] == "result"] == ["forty-two"]
 
 
@@ -151,7 +175,7 @@ def _command_lines() -> Iterator[list[bytes]]:
             yield path.read_bytes().split(b"\0")
 
 
-def test_ctrl_c_on_a_terminal_leaves_the_session_running(cluster: Cluster, worked: Shell) -> None:
+def test_ctrl_c_on_a_terminal_leaves_the_session_running(cluster: Cluster, worked: Shell, call: Call) -> None:
     ours, theirs = pty.openpty()
     worked.env.pop("CI", None)
     process = worked.start("run", "--", "sh", "-c", "echo hello; exec sleep 600", stdin=theirs)
@@ -171,13 +195,13 @@ def test_ctrl_c_on_a_terminal_leaves_the_session_running(cluster: Cluster, worke
     assert process.returncode == 130
     session = cluster.client.list()[0]
     assert (session.status, session.wanted) == (Status.RUNNING, None)
-    assert worked("cancel", str(session.id)).returncode == 0
-    assert worked("wait", str(session.id)).returncode == 130
+    assert call("cancel", str(session.id)).returncode == 0
+    assert call("wait", str(session.id)).returncode == 130
 
 
 def test_a_reader_that_has_enough_ends_logs_quietly(cluster: Cluster, worked: Shell) -> None:
-    worked("run", "--", "seq", "200000")
-    id_ = str(cluster.client.list()[0].id)
+    session = cluster.client.enqueue(command=["seq", "200000"], working_dir=cluster.folder)
+    id_ = str(cluster.client.wait(session.id, timeout_s=BOUND_S).id)
     process = worked.start("logs", id_, "--raw")
     assert process.stdout
     assert process.stderr
@@ -201,26 +225,27 @@ def test_a_reader_that_has_enough_ends_logs_quietly(cluster: Cluster, worked: Sh
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
-    cluster: Cluster, shell: Shell, arguments: tuple[str, ...], words: bytes
+    cluster: Cluster, call: Call, arguments: tuple[str, ...], words: bytes
 ) -> None:
-    ran = shell(*arguments)
+    ran = call(*arguments)
     assert (ran.returncode, ran.stdout, ran.stderr.count(b"\n")) == (2, b"", 1), ran.stderr
     assert ran.stderr.startswith(b"gsd-tasks: ")
     assert words in ran.stderr
     assert cluster.client.list() == []
 
 
-def test_without_servers_it_says_what_to_do(tmp_path: Path) -> None:
-    shell = Shell({"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, tmp_path)
+def test_without_servers_it_says_what_to_do(shell: Shell, call: Call) -> None:
+    for name in ("GSD_DATABASE_URL", "GSD_REDIS_URL"):
+        del shell.env[name]
     for arguments in (("ps",), ("run", "--", "true"), ("migrate",)):
-        ran = shell(*arguments)
+        ran = call(*arguments)
         assert (ran.returncode, ran.stderr.count(b"\n")) == (125, 1), ran.stderr
         assert b"GSD_DATABASE_URL" in ran.stderr
 
 
-def test_a_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    env = {"GSD_DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "GSD_REDIS_URL": "redis://127.0.0.1:1/0"}
-    ran = Shell(env | {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, tmp_path)("ps")
+def test_a_database_that_does_not_answer_is_one_line(shell: Shell, call: Call) -> None:
+    shell.env |= {"GSD_DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "GSD_REDIS_URL": "redis://127.0.0.1:1/0"}
+    ran = call("ps")
     assert (ran.returncode, ran.stderr.count(b"\n")) == (125, 1), ran.stderr
 
 
@@ -234,13 +259,13 @@ def empty_database_url(database_url: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_migrate_brings_an_empty_database_to_the_schema(empty_database_url: str, shell: Shell) -> None:
+def test_migrate_brings_an_empty_database_to_the_schema(empty_database_url: str, shell: Shell, call: Call) -> None:
     shell.env["GSD_DATABASE_URL"] = empty_database_url
-    before = shell("ps")
+    before = call("ps")
     assert (before.returncode, before.stderr.count(b"\n")) == (125, 1), before.stderr
     assert shell("migrate").returncode == 0
-    assert shell("migrate").returncode == 0
-    assert shell.json("ps") == []
+    assert call("migrate").returncode == 0
+    assert json.loads(call("ps", "--json").stdout) == []
 
 
 def test_up_starts_a_cluster_that_other_commands_find_and_stops_it_when_asked(tmp_path: Path) -> None:
@@ -271,7 +296,9 @@ def test_sessions_outlive_an_up_that_was_killed_and_go_on_under_the_next(tmp_pat
     """Servers, workers and all are gone, the children are not: the next `up` finds everything where it was."""
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GSD_STATE_DIR": str(tmp_path / "state")}
     shell = Shell(env, tmp_path)
-    script = "for i in $(seq 1 200); do echo $i; [ $i != 100 ] || touch half; sleep 0.1; done"
+    script = (
+        "i=0; until [ -e gate ]; do i=$((i+1)); echo $i; [ $i != 20 ] || touch half; sleep 0.05; done; echo $i >printed"
+    )
     first = shell.start("up", stderr=subprocess.STDOUT)
     try:
         _read_until(first, b"ready")
@@ -283,9 +310,11 @@ def test_sessions_outlive_an_up_that_was_killed_and_go_on_under_the_next(tmp_pat
     second = shell.start("up", stderr=subprocess.STDOUT)
     try:
         _read_until(second, b"ready")
+        (tmp_path / "gate").touch()
         assert shell("wait", session_id).returncode == 0
-        assert shell("logs", "--raw", session_id).stdout == b"".join(b"%d\n" % i for i in range(1, 201))
-        assert shell.json("show", session_id)["attempt"] == 1  # type: ignore[index]
+        printed = int((tmp_path / "printed").read_text())
+        assert shell("logs", "--raw", session_id).stdout == b"".join(b"%d\n" % i for i in range(1, printed + 1))
+        assert json.loads(shell("show", session_id, "--json").stdout)["attempt"] == 1
     finally:
         second.send_signal(signal.SIGINT)
         second.communicate(timeout=BOUND_S)

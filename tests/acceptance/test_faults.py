@@ -23,18 +23,24 @@ from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
 from gsd_tasks.store import migrate
 from tests.cluster import Cluster
 from tests.conftest import FAST_POSTGRES
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
+#: Longer than a heartbeat (5 s), so a renewal fails, and than whatever a call to the shim or to a pool waits by itself.
 #: 90, and every child stands still for a while; this long, none does.
-AWAY_S = float(os.environ.get("GSD_TEST_AWAY_S", "20"))
+AWAY_S = float(os.environ.get("GSD_TEST_AWAY_S", "7"))
+#: For the servers' stop and start: the children write before, throughout and after it.
+AROUND_S = 5
+#: By which the processes of one test are found, whoever else runs it on this machine.
+DEEP_SLEEP = f"9{os.getpid()}"
 LEASE_S = 30
 FROZEN_LEASE_S = 3
-QUEUED = int(os.environ.get("GSD_TEST_QUEUED", "150"))
-#: `30,5,10` are the defaults.
+#: More than ten times what a worker of three slots has in its hands when Redis is emptied.
+QUEUED = int(os.environ.get("GSD_TEST_QUEUED", "40"))
+#: `30,5,10` are the defaults. Whatever they are, a lease and a sweep must have gone by before anything runs elsewhere.
 LOST_HOST = dict(
     zip(
         ("GSD_LEASE_S", "GSD_HEARTBEAT_S", "GSD_REPUBLISH_S"),
-        os.environ.get("GSD_TEST_LOST_HOST", "4,1,2").split(","),
+        os.environ.get("GSD_TEST_LOST_HOST", "2,0.5,1").split(","),
         strict=True,
     )
 )
@@ -79,7 +85,7 @@ def test_a_database_that_is_away_blocks_no_child_and_loses_no_row(
     client = own_cluster.client
     own_cluster.worker()
     (own_cluster.folder / "steady.py").write_text(STEADY)
-    command = [sys.executable, "steady.py", str(AWAY_S + 8)]
+    command = [sys.executable, "steady.py", str(AWAY_S + AROUND_S)]
     sessions = [client.enqueue(command=command, working_dir=own_cluster.folder) for _ in range(3)]
     for session in sessions:
         next(client.follow(session.id))
@@ -90,7 +96,7 @@ def test_a_database_that_is_away_blocks_no_child_and_loses_no_row(
     own_servers.postgres.start()
 
     for session in sessions:
-        ended = client.wait(session.id, timeout_s=60)
+        ended = client.wait(session.id, timeout_s=BOUND_S)
         assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
         rows = [row.data or "" for row in client.follow(session.id)]
         said = re.fullmatch(r"slowest (\d+\.\d+) s, (\d+) lines", rows[-1])
@@ -114,10 +120,10 @@ def test_a_child_stands_still_past_its_deadline_and_goes_on_when_the_database_is
     until(lambda: time.time() - ticks.stat().st_mtime > 2, timeout_s=FROZEN_LEASE_S + 5, what="the freeze")
     frozen_at = ticks.stat().st_size
     own_servers.postgres.start()
-    until(lambda: ticks.stat().st_size > frozen_at, timeout_s=10, what="the thaw")
+    until(lambda: ticks.stat().st_size > frozen_at, timeout_s=BOUND_S, what="the thaw")
     (folder / "gate").touch()
 
-    ended = client.wait(session.id, timeout_s=20)
+    ended = client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1), ended
     printed = [row.data for row in client.follow(session.id)]
     assert printed == ticks.read_text().split()
@@ -149,7 +155,7 @@ def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluste
     for session in sessions:
         cluster.client.cancel(session.id)
     for session in sessions:
-        ended = cluster.client.wait(session.id, timeout_s=20)
+        ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
         assert ended.status is Status.CANCELLED
         seqs = [row.seq for row in cluster.client.follow(session.id)]
         assert seqs == list(range(1, ended.seq + 1))
@@ -170,11 +176,11 @@ def test_what_a_killed_worker_ran_is_run_by_another_one_after_its_child_stands_s
     process.wait()
 
     cluster.worker("second", env=env | {"GSD_STATE_DIR": str(folder / "elsewhere")})
-    until(lambda: client.get(again.id).attempt == 2, timeout_s=30)
+    until(lambda: client.get(again.id).attempt == 2, timeout_s=BOUND_S)
     until(lambda: "\n2 " in (folder / "ticks").read_text())
     (folder / "gate").touch()
-    assert client.wait(again.id, timeout_s=20).status is Status.COMPLETED
-    lost = client.wait(never.id, timeout_s=20)
+    assert client.wait(again.id, timeout_s=BOUND_S).status is Status.COMPLETED
+    lost = client.wait(never.id, timeout_s=BOUND_S)
     assert (lost.status, lost.reason) == (Status.FAILED, "lease_lost")
     rows = list(client.follow(again.id))
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
@@ -190,7 +196,9 @@ def test_what_a_lost_host_ran_runs_elsewhere_within_a_lease_and_a_sweep(cluster:
     cluster.maintenance(env=LOST_HOST)
     process = cluster.worker("lost", env=LOST_HOST)
     session = client.enqueue(
-        command=["sh", "-c", "echo up; exec sleep 5"], working_dir=cluster.folder, on_lost="requeue"
+        command=["sh", "-c", "echo up; until [ -e gate ]; do sleep 0.05; done"],
+        working_dir=cluster.folder,
+        on_lost="requeue",
     )
     next(client.follow(session.id))
     cluster.worker("other", env=LOST_HOST | elsewhere)
@@ -203,6 +211,7 @@ def test_what_a_lost_host_ran_runs_elsewhere_within_a_lease_and_a_sweep(cluster:
             "SELECT expires_at - make_interval(secs => %s) FROM leases", [float(LOST_HOST["GSD_LEASE_S"])]
         ).fetchall()[0]
     until(lambda: client.get(session.id).attempt == 2, timeout_s=120)
+    (cluster.folder / "gate").touch()
     with psycopg.connect(database_url, autocommit=True) as connection:
         (took,) = connection.execute("SELECT claimed_at - %s FROM attempts WHERE attempt = 2", [renewed_at]).fetchall()[
             0
@@ -210,22 +219,22 @@ def test_what_a_lost_host_ran_runs_elsewhere_within_a_lease_and_a_sweep(cluster:
     print(f"running elsewhere {took.total_seconds():.1f} s after the last renewal")  # noqa: T201  (a figure for docs)
     bound_s = float(LOST_HOST["GSD_LEASE_S"]) + float(LOST_HOST["GSD_REPUBLISH_S"]) + 5
     assert took.total_seconds() <= bound_s
-    assert client.wait(session.id, timeout_s=30).recoveries == 1
+    assert client.wait(session.id, timeout_s=BOUND_S).recoveries == 1
 
 
 def test_a_shim_that_is_killed_ends_its_session_with_what_was_written(cluster: Cluster) -> None:
     cluster.worker()
-    script = "echo before; setsid sleep 987654 & exec sleep 987654"
+    script = f"echo before; setsid sleep {DEEP_SLEEP} & exec sleep {DEEP_SLEEP}"
     session = cluster.client.enqueue(command=["sh", "-c", script], working_dir=cluster.folder)
     next(cluster.client.follow(session.id))
     (lock,) = cluster.state_dir.glob("spool/*/*/*/shim.lock")
     pid = int(re.findall(r'"pid": (\d+)', lock.read_text())[0])
     os.kill(pid, signal.SIGKILL)
 
-    ended = cluster.client.wait(session.id, timeout_s=20)
+    ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
     assert (ended.status, ended.reason) == (Status.FAILED, "child_lost")
     assert [row.data for row in cluster.client.output(session.id)] == ["before"]
-    until(lambda: not _processes_with("987654"), timeout_s=5, what="the end of the tree")
+    until(lambda: not _processes_with(DEEP_SLEEP), timeout_s=BOUND_S, what="the end of the tree")
 
 
 @pytest.mark.slow
@@ -239,9 +248,11 @@ def test_a_redis_that_was_emptied_costs_no_session_and_runs_none_twice(cluster: 
         broker.flushall()
         cluster.maintenance()
         cluster.worker()
-        until(lambda: ran.exists() and len(ran.read_text().split()) > QUEUED / 2, timeout_s=QUEUED)
+        until(lambda: ran.exists() and len(ran.read_text().split()) > QUEUED / 2, timeout_s=max(BOUND_S, QUEUED))
         broker.flushall()
-    until(lambda: client.list(status=Status.COMPLETED, limit=1) and not _unended(client), timeout_s=QUEUED)
+    until(
+        lambda: client.list(status=Status.COMPLETED, limit=1) and not _unended(client), timeout_s=max(BOUND_S, QUEUED)
+    )
     assert sorted(map(int, ran.read_text().split())) == list(range(QUEUED))
 
 
@@ -260,11 +271,11 @@ def test_redis_gone_while_a_session_runs_does_not_touch_it(own_servers: Embedded
     queued = client.enqueue(command=["true"], working_dir=own_cluster.folder)
     assert queued.status is Status.QUEUED
     client.cancel(session.id)
-    assert client.wait(session.id, timeout_s=10).status is Status.CANCELLED
+    assert client.wait(session.id, timeout_s=BOUND_S).status is Status.CANCELLED
 
     own_servers.valkey.start()
     own_cluster.maintenance()
-    assert client.wait(queued.id, timeout_s=60).status is Status.COMPLETED
+    assert client.wait(queued.id, timeout_s=BOUND_S).status is Status.COMPLETED
 
 
 def _rows(connection: psycopg.Connection[tuple[int]]) -> int:
@@ -274,7 +285,7 @@ def _rows(connection: psycopg.Connection[tuple[int]]) -> int:
 
 def _wait_for_rows(connection: psycopg.Connection[tuple[int]]) -> None:
     before = _rows(connection)
-    until(lambda: _rows(connection) > before, timeout_s=20)
+    until(lambda: _rows(connection) > before, timeout_s=BOUND_S)
 
 
 def _processes_with(argument: str) -> str:

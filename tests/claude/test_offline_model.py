@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from gsd_tasks.testing import (
     by_prompt,
     script_from_json,
 )
+from tests.waiting import until
 
 SOON_S = 10
 
@@ -207,16 +207,9 @@ def test_it_runs_as_a_process_until_it_is_told_to_stop(tmp_path: Path) -> None:
         lines = [process.stdout.readline() for _ in range(6)]
         exports = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
         answer = said(ask(exports["ANTHROPIC_BASE_URL"], "hello"))
-        wait_for_file(port_file)
+        until(port_file.exists, timeout_s=SOON_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SOON_S) == 0
 
     assert answer[0]["text"] == "world"
     assert exports["ANTHROPIC_BASE_URL"].endswith(":" + port_file.read_text())
-
-
-def wait_for_file(path: Path) -> None:
-    until = time.monotonic() + SOON_S
-    while not os.path.exists(path):  # noqa: PTH110  # polled
-        assert time.monotonic() < until
-        time.sleep(0.01)

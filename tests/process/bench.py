@@ -18,6 +18,7 @@ from gsd_tasks.process.link import News, ShimLink
 from gsd_tasks.process.shim import tree
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.reader import SpoolReader
+from tests.waiting import until
 
 PATIENCE_S: Final = 20.0
 
@@ -49,9 +50,9 @@ class Running:
     def finish(self) -> Finished:
         """Read until the shim has gone and all is read."""
         with News(self.folder) as news:
-            until = time.monotonic() + PATIENCE_S
+            give_up_at = time.monotonic() + PATIENCE_S
             while not news.shim_gone:
-                assert time.monotonic() < until, "the child does not end"
+                assert time.monotonic() < give_up_at, "the child does not end"
                 self.read()
                 news.wait(1)
         while self.read():
@@ -134,10 +135,7 @@ class Bench:
 
 
 def eventually(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    until = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.005)
+    until(holds, timeout_s=patience_s)
 
 
 def pids_of(token: str) -> list[int]:

@@ -13,12 +13,13 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
 from tests.service.conversing import Talks
+from tests.service.messages import unsaid
 
 
 @pytest.fixture
 def node(settings: Settings, database_url: str, redis_url: str) -> Iterator[Node]:
     """A worker of one slot: what is left in it stands in the next session's way."""
-    node = Node(settings, database_url=database_url, redis_url=redis_url, name="gsd@here", slots=1)
+    node = Node(settings, database_url=database_url, redis_url=redis_url, publish=unsaid, name="gsd@here", slots=1)
     node.start()
     yield node
     node.stop()

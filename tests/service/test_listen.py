@@ -11,11 +11,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from gsd_tasks.domain.events import OUTPUT, RECOVERED, Event
 from gsd_tasks.domain.policy import Ending, Verdict, decide
 from gsd_tasks.domain.session import Holder, OnLost, SessionId, Stream
 from gsd_tasks.domain.state import Reason
 from gsd_tasks.service import listen
-from gsd_tasks.service.listen import OUTPUT, RECOVERED, Event, Listener
+from gsd_tasks.service.listen import Listener
 from gsd_tasks.service.node import Node
 from gsd_tasks.store import Claim, Database, adoption, history, leases, outputs, transitions
 from gsd_tasks.store.leases import Progress

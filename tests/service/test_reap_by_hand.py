@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from gsd_tasks.domain.session import Holder, OnLost, Session, SessionId, WorkerStatus
-from gsd_tasks.domain.state import Status
+from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.service.node import Node
 from gsd_tasks.store import Claim, Database, leases, nodes, transitions
 
@@ -110,14 +110,16 @@ def test_a_dry_run_lists_what_would_become_of_each_and_changes_nothing(
 
 
 def test_it_watches_for_a_lease_and_recovers_what_stands_still(
-    reap: Reap, expired: Callable[..., Claim], now: Now
+    reap: Reap, expired: Callable[..., Claim], now: Now, enqueue: Callable[..., SessionId]
 ) -> None:
     again, failing = expired(slot=1).session.id, expired(slot=2, on_lost=OnLost.FAIL).session.id
+    following = enqueue(after=(failing,))
     ran = reap()
     assert ran.returncode == 0, ran.stderr
     assert "2 leases have expired; watching them for 2s before they may be recovered" in ran.stderr
     assert ran.stdout.splitlines() == [f"{again} queued again", f"{failing} failed"]
     assert [now(id_).status for id_ in (again, failing)] == [Status.QUEUED, Status.FAILED]
+    assert now(following).reason is Reason.DEPENDENCY
 
 
 def test_without_redis_it_recovers_too(reap: Reap, expired: Callable[..., Claim], now: Now) -> None:

@@ -22,7 +22,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.service.secrecy import Given, hand_over, has_credentials, masked, recall, take_note
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database, nodes, outputs
-from tests.cli.fake_client import session as queued
+from tests.sessions import session as queued
 
 KEY = "sk-ant-api03-0123456789"
 TOKEN = 'a "tok\\en" of\ntwo lines'

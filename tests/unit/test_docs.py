@@ -24,8 +24,11 @@ DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/api.md",
     "docs/architecture.md",
+    "docs/deployment.md",
     "docs/reliability.md",
+    "docs/retention.md",
     "docs/settings.md",
     "docs/state-machine.md",
 )
@@ -76,10 +79,13 @@ def shown_default(name: str) -> str:
 def commands() -> dict[str, set[str]]:
     """Every command of the command line, with its options."""
     group: Any = typer.main.get_command(_app())
-    return {
-        name: {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
-        for name, command in group.commands.items()
-    }
+    return {name: options_of(command) | {"-h", "--help"} for name, command in group.commands.items()}
+
+
+def options_of(command: Any) -> set[str]:
+    """A command's options; those of all of its commands, if it is a group of them."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*(options_of(inner) for inner in getattr(command, "commands", {}).values()))
 
 
 def test_the_settings_page_names_every_setting_and_no_other() -> None:

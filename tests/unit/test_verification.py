@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
 
@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from gsd_tasks.domain.errors import InvalidValue, NewerFormat
 from gsd_tasks.domain.replay import replay
-from gsd_tasks.domain.session import HistoryEntry, SessionId, SnapshotReason
+from gsd_tasks.domain.session import HistoryEntry, SnapshotReason
 from gsd_tasks.domain.snapshot import DIGESTS, FORMAT, Snapshot, check_name, digest_1
 from gsd_tasks.domain.soundness import Fault, Judged, Read, judge, read
 from gsd_tasks.domain.spans import Span, clip, holes, in_words, runs, within
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.domain.verification import Facts, find_cut
+from tests.sessions import AT, ID, entry
 
-ID = SessionId(UUID(int=1))
-AT = datetime(2026, 11, 21, tzinfo=UTC)
 NUMBERS = st.lists(st.integers(1, 40), unique=True).map(sorted)
 
 
@@ -53,17 +52,7 @@ def facts(last: int, *, torn: tuple[int, ...] = (), lost: tuple[int, ...] = (), 
 
 
 def step(came_from: Status | None, to: Status, reason: Reason, attempt: int) -> HistoryEntry:
-    return HistoryEntry(
-        id=1,
-        session_id=ID,
-        from_status=came_from,
-        to_status=to,
-        attempt=attempt,
-        worker=None,
-        reason=reason,
-        detail=None,
-        at=AT,
-    )
+    return entry(to, reason, attempt=attempt, came_from=came_from)
 
 
 BORN = step(None, Status.QUEUED, Reason.ENQUEUED, 0)
