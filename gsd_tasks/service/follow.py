@@ -45,6 +45,8 @@ def follow(
             if page:
                 after_seq = page[-1].seq
             elif ended:
+                # Had it been removed meanwhile, there would be no more rows for that.
+                _session(database, session_id)
                 return
             else:
                 ear.wait(LOOK_S)
@@ -61,14 +63,6 @@ def wait(database: Database, redis_url: str, session_id: SessionId, *, timeout_s
                 raise TimeoutError(f"session {session_id} is {session.status} after {timeout_s:g} s")
             ear.wait(min(LOOK_S, left))
     return session
-
-
-def pages(database: Database, session_id: SessionId, stream: Stream | None) -> Iterator[OutputRow]:
-    """The rows that there are now, page by page: the whole output never stands in memory."""
-    after_seq = 0
-    while page := _page(database, session_id, after_seq, stream):
-        yield from page
-        after_seq = page[-1].seq
 
 
 def _page(database: Database, session_id: SessionId, after_seq: int, stream: Stream | None) -> list[OutputRow]:

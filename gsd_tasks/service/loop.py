@@ -40,10 +40,14 @@ class Loop:
         if self._thread.ident is None:
             self._thread.start()
 
-    def stop(self, *, timeout_s: float = 5) -> None:
-        """Take no further turn. Returns after the present one, or after `timeout_s`."""
+    def dismiss(self) -> None:
+        """Take no further turn. Returns at once: for whoever stops several loops, and then waits for each (`stop`)."""
         self._stopping.set()
         self._due.set()
+
+    def stop(self, *, timeout_s: float = 5) -> None:
+        """Take no further turn. Returns after the present one, or after `timeout_s`."""
+        self.dismiss()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 

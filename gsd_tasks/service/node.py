@@ -21,11 +21,12 @@ from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import SLOTS, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.process.survival import shims_survive
-from gsd_tasks.service.bell import REST_S, WANTED, Bell, Ear
+from gsd_tasks.service.bell import WANTED, Bell, Ear
 from gsd_tasks.service.inherited import Inherited
 from gsd_tasks.service.lease import Keeper
 from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.secrecy import has_credentials
+from gsd_tasks.service.sign import Sign
 from gsd_tasks.service.spools import Spools
 from gsd_tasks.settings import Drain
 from gsd_tasks.store import Database, adoption, nodes, schema
@@ -35,6 +36,7 @@ from gsd_tasks.telemetry import get_log
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.settings import Settings
 
 #: How long a slot waits between two tries at a database that is away.
@@ -44,14 +46,26 @@ LAST_WORDS_S: Final = 20.0
 #: The share of a heartbeat that a statement waits for a lock before it is tried again later.
 LOCK_PATIENCE: Final = 0.4
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+#: How long one wait for a bell is: without Redis, a node that stops takes as long.
+LISTEN_S: Final = 1.0
 MACHINE_ID: Final = Path("/etc/machine-id")
 
 
 class Node:
     """One life of one worker: made once per process, used by its slots from their threads."""
 
-    def __init__(self, settings: Settings, *, database_url: str, redis_url: str, name: str, slots: int = SLOTS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database_url: str,
+        redis_url: str,
+        publish: Publish,
+        name: str,
+        slots: int = SLOTS,
+    ) -> None:
         self.settings = settings
+        self.publish = publish
         self.containment: Containment = probe()
         self.worker = self._describe(name, slots)
         # Somebody's lock on one session's rows (a psql) must not keep the leases of the others from being renewed.
@@ -70,6 +84,7 @@ class Node:
         for slot in range(1, slots + 1):
             self._free.put(slot)
         self._ear = Ear(redis_url, WANTED)
+        self._sign = Sign(settings.state_dir, name)
         self._presence = Loop("presence", self._be_seen, interval_s=settings.heartbeat_s)
         self._listener = Loop("listener", self._listen, interval_s=0)
         self._janitor = Loop("janitor", self._clear, interval_s=settings.lease_s)
@@ -128,12 +143,16 @@ class Node:
     def stop(self) -> None:
         """Leave the cluster; call it when no slot is busy."""
         self.stopping.set()
+        self._listener.dismiss()
+        # So that it hears of it now; whoever else hears this looks once for nothing.
+        self.bell.ring(WANTED)
         for loop in (self._janitor, self._listener, self._presence, self.keeper):
             loop.stop()
         self.inherited.let_go()
         with contextlib.suppress(DatabaseUnavailable):
             # Without this word it counts as gone a little later: it has fallen silent.
             self._say_alive(WorkerStatus.STOPPED)
+        self._sign.take_away()
         self.bell.stop()
         self._ear.close()
         self.database.close()
@@ -152,16 +171,23 @@ class Node:
             self._say_alive()
         except DatabaseUnavailable as error:
             self._log.warning("nobody is told that this worker lives", why=str(error))
+            self._sign.give(str(error))
+        else:
+            self._sign.give()
 
     def _say_alive(self, status: WorkerStatus | None = None) -> None:
         present = WorkerStatus.STOPPING if self.stopping.is_set() else WorkerStatus.ALIVE
         with self.database.connection() as connection:
             # A credential that was put into the folder meanwhile counts from now on.
-            nodes.seen(connection, self.id, status or present, has_credentials=has_credentials(self.settings))
+            can_talk = has_credentials(self.settings)
+            if not nodes.seen(connection, self.id, status or present, has_credentials=can_talk):
+                # It was silent for so long that it was forgotten.
+                nodes.register(connection, self.worker)
+                nodes.seen(connection, self.id, status or present, has_credentials=can_talk)
 
     def _listen(self) -> None:
         # Bells for other workers' sessions are heard too: a look costs one renewal of at most three leases.
-        if self._ear.wait(min(1.0, REST_S)) is not None:
+        if self._ear.wait(LISTEN_S) is not None:
             self.keeper.hurry()
 
     def _clear(self) -> None:

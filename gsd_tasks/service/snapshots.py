@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.errors import AmbiguousId, InvalidValue, NoSuchSnapshot, NotAllowed
-from gsd_tasks.domain.session import Kind, SessionId, SnapshotReason
-from gsd_tasks.domain.snapshot import check_name
+from gsd_tasks.domain.session import Kind, SnapshotReason
+from gsd_tasks.domain.snapshot import Restored, check_name
 from gsd_tasks.domain.state import Status
 from gsd_tasks.service import control
 from gsd_tasks.store import snapshots, verification
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from gsd_tasks.domain.session import Session
+    from gsd_tasks.domain.session import Session, SessionId
     from gsd_tasks.domain.snapshot import Snapshot
     from gsd_tasks.store import Database
 
@@ -32,15 +31,6 @@ _GOES_ON: Final = {
     Status.RUNNING: "is running: pause or cancel it first",
     Status.WAITING_CHECKPOINT: "waits for an answer, which would find another conversation: cancel it first",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
-    """The session stands at `snapshot` now; at `before` it stood until then, unless there was no conversation."""
-
-    session_id: SessionId
-    snapshot: Snapshot
-    before: Snapshot | None
 
 
 def listed(database: Database, wanted: str | UUID) -> list[Snapshot]:

@@ -17,8 +17,9 @@ from gsd_tasks.process.claude import remove_private_dir
 from gsd_tasks.process.contain import kill_shim, shim_is_alive, sweep_marker
 from gsd_tasks.process.link import ShimLink, ShimUnreachable
 from gsd_tasks.process.spool.exits import read_exit
+from gsd_tasks.process.spool.frames import is_abandoned
 from gsd_tasks.process.spool.owner import Owner, spool_folders
-from gsd_tasks.store import adoption
+from gsd_tasks.store import adoption, leftovers
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SHIM_ENDS_S: Final = 10.0
 LOOK_S: Final = 0.02
 LEAST_ROOM_BYTES: Final = 1 << 20
 CLUSTER_DIGITS: Final = 12
+#: How long the output of a session stays of which the database knows nothing.
+UNKNOWN_S: Final = 24 * 3600.0
 
 
 class Spool(NamedTuple):
@@ -84,24 +87,29 @@ class Spools:
     def clear(self, database: Database) -> None:
         """End and remove what is left of attempts that are over, unless a living worker is at it.
 
-        Raises `DatabaseUnavailable`.
+        Where there is no such session (any more), what the child wrote stays for `UNKNOWN_S`: if the database was set
+        back to an older state, there is nothing else that has it. Raises `DatabaseUnavailable`.
         """
         # The folders first, the leases second: whoever makes a folder has its lease before.
-        for spool, is_current in self._judged(database):
-            if not is_current:
-                self._clear(spool)
+        over = [spool for spool, is_current in self._judged(database) if not is_current]
+        known = self._known(database, over)
+        for spool in over:
+            self._clear(spool, is_known=spool.session_id in known)
         for session in self._base.iterdir():
             with contextlib.suppress(OSError):  # there is something in it
                 session.rmdir()
 
-    def _clear(self, spool: Spool) -> None:
+    def _clear(self, spool: Spool, *, is_known: bool) -> None:
         log = get_log("spools").bind(session=str(spool.session_id), attempt=spool.attempt)
         try:
             owner = Owner.take(spool.folder)
             if owner is not None:
-                log.warning("clearing up after an attempt that is over")
                 end_child(spool)
-                self.remove(spool, owner)
+                if is_known or is_abandoned(spool.folder, UNKNOWN_S):
+                    log.warning("clearing up after an attempt that is over")
+                    self.remove(spool, owner)
+                else:
+                    owner.let_go()
         except OSError as error:
             log.warning("cannot be cleared up after", why=str(error))
 
@@ -111,6 +119,12 @@ class Spools:
         remove_private_dir(self._private_dir, spool.session_id, spool.attempt)
         if owner is not None:
             owner.remove()
+
+    def _known(self, database: Database, spools: list[Spool]) -> set[SessionId]:
+        if not spools:
+            return set()
+        with database.connection() as connection:
+            return leftovers.known(connection, {spool.session_id for spool in spools})
 
     def _judged(self, database: Database) -> list[tuple[Spool, bool]]:
         found = list(self.all())

@@ -10,14 +10,15 @@ from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import FINAL, Status
 from gsd_tasks.domain.submission import check_message
 from gsd_tasks.service.control import find, refusal
-from gsd_tasks.service.submit import announce, submit
+from gsd_tasks.service.dependencies import begin
+from gsd_tasks.service.submit import submit
 from gsd_tasks.store import messages, sessions, transcript, transitions
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gsd_tasks.domain.session import Session
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Database
 
 #: What a fork is told where nobody says anything else.
@@ -60,8 +61,7 @@ def follow_up(database: Database, publish: Publish, wanted: str | UUID, text: st
                 raise refusal(session, "`gsd-tasks send` says something more to it")
             session = find(connection, session.id)
         session = find(connection, session.id)
-    announce(publish, session)
-    return session
+    return begin(database, publish, session)
 
 
 def fork(database: Database, publish: Publish, wanted: str | UUID, text: str | None, *, name: str | None) -> Session:
