@@ -252,6 +252,7 @@ CASES: Final[dict[str, Case]] = {
     "transcript.can_be_resumed": Case(ONE, lambda c, s: transcript.can_be_resumed(c, session_id(2))),
     "transcript.live": Case(ONE, lambda c, s: list(transcript.live(c, session_id(2)))),
     "transcript.last": Case(ONE, lambda c, s: transcript.last(c, session_id(2))),
+    "transcript.page": Case(ONE, lambda c, s: transcript.page(c, session_id(2), after_seq=0, limit=10)),
     "transcript.delivered": Case(ONE, lambda c, s: not transcript.delivered(c, session_id(2), [uuid4()])),
     "sessions.rows_before": Case(ONE, lambda c, s: sessions.rows_before(c, s.claim.session.id, 1) == 0),
 }
