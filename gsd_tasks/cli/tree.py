@@ -11,6 +11,8 @@ from gsd_tasks.cli.reading import Id, Json, describe_status, shorten_ids, summar
 from gsd_tasks.cli.shapes import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gsd_tasks.domain.tree import Branch
 
 #: Deeper than this, all stand below each other.
@@ -32,11 +34,23 @@ def tree(id_: Id, *, json: Json = False) -> None:
     from gsd_tasks.cli.tables import print_table
 
     ids = shorten_ids([str(branch.session.id) for branch in branches])
-    rows = [_row(short, branch) for short, branch in zip(ids, branches, strict=True)]
+    guides = draw_guides([min(branch.depth, _MOST_INDENTED) for branch in branches])
+    rows = [_row(guide + short, branch) for guide, short, branch in zip(guides, ids, branches, strict=True)]
     print_table(("SESSION", "STATUS", "REASON", "WHAT"), rows)
 
 
-def _row(short: str, branch: Branch) -> tuple[str, ...]:
-    indent = "  " * min(branch.depth - 1, _MOST_INDENTED) + "└ " if branch.depth else ""
-    session = branch.session
-    return f"{indent}{short}", describe_status(session), str(session.reason), summary(session)
+def draw_guides(depths: Sequence[int]) -> list[str]:
+    """What stands before each line of a tree, from their depths: which is below which, and whether more come."""
+    guides: list[str] = []
+    # From the last one up: the depths at which something follows below the same session.
+    followed: set[int] = set()
+    for depth in reversed(depths):
+        followed = {above for above in followed if above <= depth}
+        lines = "".join("│ " if above in followed else "  " for above in range(1, depth))
+        guides.append(lines + ("├ " if depth in followed else "└ ") if depth else "")
+        followed.add(depth)
+    return guides[::-1]
+
+
+def _row(first: str, branch: Branch) -> tuple[str, ...]:
+    return first, describe_status(branch.session), str(branch.session.reason), summary(branch.session)

@@ -12,6 +12,7 @@ import pytest
 
 from gsd_tasks.cli.progress import Progress
 from gsd_tasks.cli.screen import Screen
+from gsd_tasks.cli.tree import draw_guides
 from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
@@ -137,6 +138,11 @@ def test_what_is_no_graph_is_refused_in_one_line(run: Run, text: str, told: str)
 def test_a_file_that_cannot_be_read_is_said(run: Run, tmp_path: Path) -> None:
     assert "No such file" in run("enqueue-many", str(tmp_path / "none")).err
     assert "is no valid text" in run("enqueue-many", "-", stdin=b"\xff").err
+
+
+def test_a_tree_says_which_is_below_which_and_whether_more_come() -> None:
+    assert draw_guides([0, 1, 2, 3, 2, 1, 2]) == ["", "├ ", "│ ├ ", "│ │ └ ", "│ └ ", "└ ", "  └ "]
+    assert draw_guides([0]) == [""]
 
 
 def test_a_tree_is_shown_as_one(run: Run) -> None:
