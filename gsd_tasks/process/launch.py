@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
+from gsd_tasks.domain.policy import signal_name
 from gsd_tasks.process.contain import shim_command, sweep_marker
 from gsd_tasks.process.shim.protocol import LOCK_NAME, LOG_NAME, Containment, LaunchSpec
 
@@ -50,7 +51,11 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class NotLaunched:
-    """No child, and no folder left. `stage`: "spool", "containment", "chdir", "exec", "shim" (it broke), "timeout"."""
+    """No child any more, and no folder left.
+
+    `stage`: "spool", "containment", "chdir", "exec", "shim" (it broke). Or, where the child may have run for a moment,
+    as the shim was gone before it could tell: "killed", "timeout".
+    """
 
     stage: str
     errno: int | None
@@ -78,6 +83,8 @@ def launch(folder: Path, spec: LaunchSpec, timeout_s: float = 10.0) -> Launched 
     reply = _converse(shim, spec.encode(), time.monotonic() + timeout_s)
     if "started" in reply:
         return Launched(shim, reply["child_pid"], reply["started_at_ns"], spec.containment)
+    if "broken" in reply and (signal_number := _killed_by(shim)):
+        reply = {"killed": signal_number}
     _end(shim, spec)
     refusal = _refusal(reply, folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -139,6 +146,14 @@ def _ready(fd: int, event: int, until: float) -> bool:
     return bool(poller.poll(max(0.0, until - time.monotonic()) * 1000))
 
 
+def _killed_by(shim: subprocess.Popen[bytes]) -> int | None:
+    """The signal that ended a shim that says nothing more, if it was one: its end is at hand."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = shim.wait(_LAST_WORDS_S)
+        return -code if code < 0 else None
+    return None
+
+
 def _end(shim: subprocess.Popen[bytes], spec: LaunchSpec) -> None:
     """One that refused ends by itself; one that broke or hangs takes along what it started, or leaves it to us."""
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -153,6 +168,8 @@ def _end(shim: subprocess.Popen[bytes], spec: LaunchSpec) -> None:
 def _refusal(reply: dict[str, Any], folder: Path) -> NotLaunched:
     if "failed" in reply:
         return NotLaunched(reply["failed"], reply["errno"], reply["problem"])
+    if "killed" in reply:
+        return NotLaunched("killed", None, f"the shim was ended by {signal_name(reply['killed'])}")
     if "late" in reply:
         return NotLaunched("timeout", None, "the shim did not answer in time")
     with contextlib.suppress(OSError):

@@ -62,6 +62,8 @@ def launch_child(hold: Hold, spec: LaunchSpec) -> Progress | Ending:
         if launched.stage == "spool":
             hold.may_have_run = False
             return no_room(launched.problem)
+        if launched.stage in {"killed", "timeout"}:
+            return Ending(reason=Reason.CHILD_LOST, detail=launched.problem)
         return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
     hold.launched = launched
     return Progress(hold.session.seq)

@@ -163,7 +163,11 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
     def now() -> dict[str, Session]:
         return {ref: cluster.client.get(session.id) for ref, session in submitted.items()}
 
-    until(lambda: ended() >= to_run, timeout_s=180, what="all to end")
+    try:
+        until(lambda: ended() >= to_run, timeout_s=180, what="all to end")
+    except AssertionError:
+        _tell_of(now(), expected(nodes), cluster)
+        raise
     until(lambda: all(session.status.is_final for session in now().values()), timeout_s=60, what="all to be over")
     took_s = time.monotonic() - began
 
@@ -186,6 +190,16 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
         f" {sum(len(each) > 1 for each in runs.values())} again, {given_up} given up,"
         f" {sum(session.attempt > 1 for session in stand.values())} with a further attempt\n"
     )
+
+
+def _tell_of(stand: Mapping[str, Session], expected: Mapping[str, tuple[Status, Reason]], cluster: Cluster) -> None:
+    """Of those that have not ended, or otherwise than they should, what has happened to them."""
+    for ref, session in stand.items():
+        if (session.status, session.reason) != expected[ref] and session.reason is not Reason.DEPENDENCY:
+            sys.stderr.write(f"{ref}: {session}\n")
+            for entry in cluster.client.history(session.id):
+                sys.stderr.write(f"    {entry}\n")
+    sys.stderr.write(cluster.logs())
 
 
 def _losses(cluster: Cluster, sessions: Iterable[Session]) -> Iterator[HistoryEntry]:

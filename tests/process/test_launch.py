@@ -153,6 +153,16 @@ def test_a_shim_that_does_not_answer_is_given_up(any_bench: Bench, monkeypatch: 
     assert not folder_of(any_bench, spec).exists()
 
 
+def test_a_shim_that_is_killed_before_it_answers_is_told_from_one_that_breaks(
+    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "shim_command", lambda *_: ["sh", "-c", "kill -9 $$"])
+
+    failed = refused(any_bench, any_bench.spec("true"))
+
+    assert failed == NotLaunched("killed", None, "the shim was ended by SIGKILL")
+
+
 def test_a_shim_that_breaks_says_what_it_said(any_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "shim_command", lambda *_: ["sh", "-c", "echo broken to bits >&2; exit 1"])
 

@@ -113,6 +113,22 @@ def test_what_postgres_cannot_hold_is_written_in_another_form(
     assert len(ended.detail or "") <= 2000
 
 
+@pytest.mark.parametrize("on_lost", OnLost)
+@pytest.mark.parametrize("stage", ["killed", "timeout"])
+def test_a_shim_that_is_gone_before_it_answers_is_a_loss_as_it_is_later(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch, stage: str, on_lost: OnLost
+) -> None:
+    """Whether its child ran for a moment nobody knows: the producer has said whether it may run again."""
+    monkeypatch.setattr(beginning, "launch", lambda *_, **__: NotLaunched(stage, None, "no answer"))
+    session_id = enqueue("true", on_lost=on_lost)
+    run_session(node, session_id)
+    ended = now(session_id)
+    runs_again = on_lost is OnLost.REQUEUE
+    assert (ended.status, ended.reason) == (Status.QUEUED if runs_again else Status.FAILED, Reason.CHILD_LOST)
+    assert (ended.detail or "").startswith("no answer")
+    assert (ended.tries, ended.recoveries) == (0, int(runs_again))
+
+
 def test_no_child_outlives_its_session_when_the_spool_cannot_be_read(
     node: Node, enqueue: Enqueue, now: Now, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
