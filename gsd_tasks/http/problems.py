@@ -17,6 +17,7 @@ from gsd_tasks.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from gsd_tasks.domain.sanitize import one_line
 from gsd_tasks.http.answers import ProblemAnswer
 from gsd_tasks.telemetry import get_log
 from gsd_tasks.wire.problems import BY_CLASS, Problem, to_problem
@@ -101,7 +102,7 @@ def answer_to(error: GsdError) -> ProblemAnswer:
 
 def internal_answer(error: BaseException, request: Mapping[str, Any]) -> ProblemAnswer:
     """The document for a fault of ours: everything of it goes to the log, nothing to the caller."""
-    get_log("api").error("a request failed", method=request["method"], path=request["path"], exc_info=error)
+    get_log("api").error("a request failed", method=request["method"], path=one_line(request["path"]), exc_info=error)
     return ProblemAnswer(framework_problem(HTTPStatus.INTERNAL_SERVER_ERROR))
 
 

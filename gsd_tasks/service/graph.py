@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import uuid_utils.compat as uuid_utils
 
-from gsd_tasks.domain.errors import DatabaseUnavailable, KeyReused, NoSuchSession
+from gsd_tasks.domain.errors import DatabaseUnavailable, KeyReused
 from gsd_tasks.domain.graph import Item, check_graph, fill_in, mark, parents_first
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.submission import check_order
@@ -31,7 +31,7 @@ PAGE_SESSIONS: Final = 1000
 
 
 class _Raced(Exception):
-    """A key was used meanwhile: nothing is written, and it has to be begun anew."""
+    """A key was used meanwhile, or is free again: nothing is written, and it has to be begun anew."""
 
 
 def submit_many(database: Database, publish: Publish, items: Sequence[Item]) -> list[Session]:
@@ -47,16 +47,27 @@ def submit_many(database: Database, publish: Publish, items: Sequence[Item]) -> 
     while True:
         try:
             with database.transaction("READ COMMITTED") as connection:
-                ids, new = _write(connection, items)
+                written = _write(connection, items)
         except _Raced:
             continue
-        return _begin(database, publish, ids, new)
+        return _begin(database, publish, written)
 
 
-def _write(connection: Connection, items: Sequence[Item]) -> tuple[list[SessionId], dict[SessionId, Session]]:
-    """The id of each item's session, and those that were written."""
+class _Written(NamedTuple):
+    """The id of each item's session; those that were written, and those that were there already."""
+
+    ids: list[SessionId]
+    new: dict[SessionId, Session]
+    old: dict[SessionId, Session]
+
+
+def _write(connection: Connection, items: Sequence[Item]) -> _Written:
     marks = [mark(item) for item in items]
     there_are = _find(connection, items, marks)
+    # Now, as one that is gone afterwards could be told only by an error, as if nothing had been written.
+    old = _read(connection, list(there_are.values()))
+    if len(old) < len(there_are):
+        raise _Raced
     ids = [there_are.get(position) or SessionId(uuid_utils.uuid7()) for position in range(len(items))]
     by_ref = {item.ref: id_ for item, id_ in zip(items, ids, strict=True) if item.ref is not None}
     new = [
@@ -68,7 +79,7 @@ def _write(connection: Connection, items: Sequence[Item]) -> tuple[list[SessionI
     if len(written) < len(new):
         raise _Raced
     dependencies.add(connection, ((one.id, one.request) for one in new))
-    return ids, written
+    return _Written(ids, written, old)
 
 
 def _find(connection: Connection, items: Sequence[Item], marks: Sequence[bytes]) -> dict[int, SessionId]:
@@ -96,17 +107,19 @@ def _fill_in(item: Item, ids: dict[str, SessionId]) -> Submission:
     return request
 
 
-def _begin(
-    database: Database, publish: Publish, ids: Sequence[SessionId], new: dict[SessionId, Session]
-) -> list[Session]:
+def _begin(database: Database, publish: Publish, written: _Written) -> list[Session]:
     """Messages for what may be claimed. What is to follow new ones alone is to wait, whatever happens meanwhile."""
+    new = written.new
     looked_at = {one.id for one in new.values() if not {*one.after, *one.after_any} <= new.keys()}
+    stand = written.old | new
     try:
         announce(publish, _first([one for one in new.values() if not one.waits]))
         resolve_these(database, publish, looked_at)
+        with database.connection() as connection:
+            stand |= _read(connection, list(looked_at))
     except DatabaseUnavailable as error:
         get_log("graph").warning("what waits is left to the next sweep", why=str(error))
-    return _read(database, ids, {id_: session for id_, session in new.items() if id_ not in looked_at})
+    return [stand[session_id] for session_id in written.ids]
 
 
 def _first(sessions: Sequence[Session]) -> Iterator[Session]:
@@ -118,12 +131,8 @@ def _first(sessions: Sequence[Session]) -> Iterator[Session]:
             yield session
 
 
-def _read(database: Database, ids: Sequence[SessionId], there_are: dict[SessionId, Session]) -> list[Session]:
-    missing = [session_id for session_id in ids if session_id not in there_are]
-    with database.connection() as connection:
-        for start in range(0, len(missing), PAGE_SESSIONS):
-            there_are |= sessions.several(connection, missing[start : start + PAGE_SESSIONS])
-    for session_id in missing:
-        if session_id not in there_are:
-            raise NoSuchSession(str(session_id))
-    return [there_are[session_id] for session_id in ids]
+def _read(connection: Connection, ids: Sequence[SessionId]) -> dict[SessionId, Session]:
+    found: dict[SessionId, Session] = {}
+    for start in range(0, len(ids), PAGE_SESSIONS):
+        found |= sessions.several(connection, ids[start : start + PAGE_SESSIONS])
+    return found

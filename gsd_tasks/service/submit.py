@@ -53,10 +53,14 @@ def submit_or_find(
     """`submit`, for who wants to know whether the session was there already."""
     validate(request)
     with database.connection() as connection:
-        session_id, is_new = _write(connection, request, forked_from)
-        session = sessions.get(connection, session_id)
-    if session is None:
-        raise NoSuchSession(str(session_id))
+        while True:
+            session_id, is_new = _write(connection, request, forked_from)
+            session = sessions.get(connection, session_id)
+            if session is not None:
+                break
+            if is_new:
+                raise NoSuchSession(str(session_id))
+            # Deleted in this very moment: the key is free again.
     return Submitted(begin(database, publish, session) if is_new else session, is_new)
 
 

@@ -22,7 +22,7 @@ from tests.http.calling import Answer, call
 OPEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz")})
 #: Who has nobody's id calls it by this one.
 NOBODYS: Final = "01990c1e-3f3a-7cc2-9a5e-0d6f3b6f2a11"
-STARTING: Final = ("/v1/sessions", "/v1/sessions:batch", "/v1/sessions/{session_id}/fork")
+STARTING: Final = ("/v1/sessions", "/v1/sessions:batch")
 
 Headers = list[tuple[str, str]]
 

@@ -299,14 +299,15 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(shared: TestClient, monkeypa
     def fail() -> None:
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(DatabaseClient, "workers", lambda _client: fail())
+    monkeypatch.setattr(DatabaseClient, "tree", lambda _client, _session_id: fail())
     with capture_logs() as log:
-        answer = shared.get("/v1/workers")
+        answer = shared.get("/v1/sessions/%1B[2J/tree")
     said(answer, 500, "internal")
     assert "hunter2" not in answer.text
     assert "RuntimeError" not in answer.text
     (entry,) = log
     assert "hunter2" in str(entry["exc_info"])
+    assert entry["path"].isprintable(), "it is shown on somebody's terminal"
 
 
 def test_every_answer_has_what_keeps_a_browser_from_guessing(shared: TestClient) -> None:

@@ -14,6 +14,9 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from gsd_tasks.client.database import DatabaseClient
+from gsd_tasks.domain.errors import NoSuchSession
+from gsd_tasks.domain.verification import Verified
+from gsd_tasks.http import dear
 from gsd_tasks.http.app import THREADS, create_app
 from gsd_tasks.http.problems import RETRY_AFTER_S
 from gsd_tasks.settings import Settings
@@ -99,3 +102,26 @@ def test_while_redis_hangs_those_who_ask_whether_it_is_ready_take_nobodys_thread
             answered.set()
         assert {each.result().text for each in asking} == {'{"status":"ok","redis":false}'}
         assert len(asked_redis) < THREADS
+
+
+def test_what_takes_long_leaves_threads_for_what_does_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As verifying, or reading the last byte of, an output of millions of rows."""
+    begun: list[object] = []
+    done = threading.Event()
+
+    def verify(_client: DatabaseClient, session_id: object) -> Verified:
+        begun.append(session_id)
+        assert done.wait(30)
+        raise NoSuchSession("0")
+
+    monkeypatch.setattr(DatabaseClient, "verify", verify)
+    with asked(create_app(settings)) as api, ThreadPoolExecutor(3 * THREADS) as callers:
+        verifying = [callers.submit(api.get, "/v1/sessions/0/verify") for _ in range(2 * THREADS)]
+        until(lambda: len(begun) >= dear.MOST, what="the first of them")
+        try:
+            assert callers.submit(api.get, "/v1/workers").result(10).status_code == 200
+            assert len(begun) == dear.MOST
+        finally:
+            done.set()
+        assert {each.result().status_code for each in verifying} == {404}
+        assert len(begun) == len(verifying)

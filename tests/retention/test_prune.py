@@ -156,6 +156,17 @@ def test_what_somebody_has_locked_is_left_for_the_next_run(database: Database, s
     assert scenery.ids() == {child}
 
 
+def test_those_who_remove_take_turns(database: Database, scenery: Scenery) -> None:
+    """One's parent and another's child would lock each other out else."""
+    scenery.ended()
+    impatient = Database(database.engine.url.render_as_string(hide_password=False), lock_timeout_s=0.2)
+    with database.transaction("READ COMMITTED") as removing:
+        removing.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (ended.TURN_LOCK,))
+        assert prune(impatient).sessions == 0
+    assert prune(impatient).sessions == 1
+    impatient.close()
+
+
 def test_a_session_that_goes_on_between_the_look_and_the_removal_stays(
     database: Database, scenery: Scenery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

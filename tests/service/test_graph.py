@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from gsd_tasks.domain.errors import BrokerUnavailable, InvalidValue, KeyReused, 
 from gsd_tasks.domain.graph import Item, Ref
 from gsd_tasks.domain.session import SessionId, Submission
 from gsd_tasks.domain.state import Status
-from gsd_tasks.service import graph, submit
+from gsd_tasks.service import control, graph, submit
 from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.tree import tree
 from gsd_tasks.store import Database, sessions, transitions
@@ -167,6 +168,39 @@ def test_a_key_that_is_used_in_the_meantime_is_found(database: Database, monkeyp
     assert found.id == known.id
     assert {session.id for session in (other, found)} == {other.id, known.id}
     assert count(database, "sessions") == 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_key_whose_session_is_deleted_in_the_meantime_is_free_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else it would be told that there is no such session, when all others are written, and would run."""
+    old = submit.submit(database, Broker(), item(key="a").request)
+    control.cancel(database, old.id)
+    find_one, find_several = sessions.by_key, sessions.by_keys
+
+    def delete() -> None:
+        with suppress(NoSuchSession):
+            control.delete(database, old.id)
+
+    def found_one(*given: Any) -> Any:
+        found = find_one(*given)
+        delete()
+        return found
+
+    def found_several(*given: Any) -> Any:
+        found = find_several(*given)
+        delete()
+        return found
+
+    monkeypatch.setattr(sessions, "by_key", found_one)
+    monkeypatch.setattr(sessions, "by_keys", found_several)
+    if number == 1:
+        written = [submit.submit(database, Broker(), item(key="a").request)]
+    else:
+        written = submit_many(database, Broker(), [item(key="a"), item(name="without one")])
+    assert written[0].id != old.id
+    assert count(database, "sessions") == len(written) == number
 
 
 def test_many_submit_the_same_keys_at_once_in_any_order_and_each_is_written_once(database: Database) -> None:

@@ -23,8 +23,8 @@ class Broker:
         self.is_well = True
         self.fail = threading.Event()
 
-    def publish(self, _session_id: SessionId, *, queue: str, priority: int) -> None:
-        assert (queue, priority) == ("q", 5)
+    def publish(self, session_id: SessionId, *, queue: str, priority: int) -> None:
+        assert (session_id.version, queue, priority) == (4, "q", 5)
         if not self.is_well:
             self.waiting += 1
             assert self.fail.wait(30)

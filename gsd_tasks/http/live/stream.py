@@ -105,7 +105,7 @@ async def _send(send: Send, visit: Visit, body: bytes) -> None:
 
 
 async def _until_gone(receive: Receive, visit: Visit) -> None:
-    """Whoever sends what nobody reads is broken off before it is too much: from then on nothing says that he is gone."""
+    """A body out of bounds is read no further, and from then on nothing says any more that its sender is gone."""
     try:
         while (await receive())["type"] != "http.disconnect":
             pass

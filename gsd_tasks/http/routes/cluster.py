@@ -11,6 +11,7 @@ from gsd_tasks.domain.statistics import By, Statistics
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.answers import Answer
 from gsd_tasks.http.cluster import Cluster
+from gsd_tasks.http.dear import in_turn
 from gsd_tasks.http.fields import Moment
 from gsd_tasks.http.table import Table
 
@@ -24,6 +25,7 @@ def workers(cluster: Cluster) -> Answer:
 
 
 @table.route("GET", "/stats", "stats", Scope.READ, answer=Statistics)
+@in_turn
 def stats(
     cluster: Cluster,
     since: Annotated[Moment | None, Query(description="Default: of 30 days.")] = None,

@@ -83,7 +83,8 @@ def send(session_id: SessionPath, body: Annotated[Message, Body()], cluster: Clu
     "POST",
     "/sessions/{session_id}/fork",
     "fork",
-    Scope.ENQUEUE,
+    # It runs with the other one's conversation and variables, as only who may go on with that one can have it do.
+    Scope.CONTROL,
     answers={201: CREATED},
     refuses=(NotAllowed,),
 )

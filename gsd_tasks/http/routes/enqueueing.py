@@ -13,6 +13,7 @@ from gsd_tasks.domain.session import Session
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.answers import Answer
 from gsd_tasks.http.cluster import Cluster
+from gsd_tasks.http.dear import in_turn
 from gsd_tasks.http.fields import Name
 from gsd_tasks.http.schemas import Batch, NewSession
 from gsd_tasks.http.table import PREFIX, Table
@@ -110,6 +111,7 @@ class Sessions(BaseModel):
     },
     refuses=(KeyReused, NoCredentials, NoSuchSession, AmbiguousId),
 )
+@in_turn
 def enqueue_many(body: Annotated[Batch, Body()], cluster: Cluster) -> Answer:
     """Submit many sessions at once, all of them or none.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Query, Request
@@ -17,6 +19,7 @@ from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.accept import choose
 from gsd_tasks.http.answers import Answer
 from gsd_tasks.http.cluster import Cluster
+from gsd_tasks.http.dear import in_turn
 from gsd_tasks.http.fields import IN_DIGITS, MOST, Moment, SessionPath
 from gsd_tasks.http.ranges import Span, content_range, read_range
 from gsd_tasks.http.table import Table
@@ -124,6 +127,7 @@ _RAW: Final[dict[int | str, dict[str, Any]]] = {
     answers=_RAW,
     refuses=(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,),
 )
+@in_turn
 def raw_output(
     session_id: SessionPath,
     cluster: Cluster,
@@ -156,5 +160,7 @@ def _partial(span: Span, size: int | None) -> dict[str, str]:
     return {"Content-Range": content_range(span, size), "Content-Length": str(span.length)}
 
 
-def _stream(chunks: Any, status: HTTPStatus, headers: dict[str, str]) -> StreamingResponse:
-    return StreamingResponse(chunks, status, headers | {"Accept-Ranges": "bytes"}, media_type=BYTES)
+def _stream(chunks: Iterator[bytes], status: HTTPStatus, headers: dict[str, str]) -> StreamingResponse:
+    # The first one has to be found, which may take long: not in the midst of the answer, and in turn.
+    first = next(chunks, b"")
+    return StreamingResponse(chain((first,), chunks), status, headers | {"Accept-Ranges": "bytes"}, media_type=BYTES)

@@ -18,6 +18,7 @@ from gsd_tasks.domain.tree import Branch
 from gsd_tasks.domain.verification import Verified
 from gsd_tasks.http.answers import Answer
 from gsd_tasks.http.cluster import Cluster
+from gsd_tasks.http.dear import in_turn
 from gsd_tasks.http.fields import IN_DIGITS, MOST, SessionPath
 from gsd_tasks.http.schemas import Repair
 from gsd_tasks.http.table import Table
@@ -91,12 +92,14 @@ def result(session_id: SessionPath, cluster: Cluster) -> Answer:
 
 
 @table.route("GET", "/sessions/{session_id}/verify", "verify", Scope.READ, answer=Verified)
+@in_turn
 def verify(session_id: SessionPath, cluster: Cluster) -> Answer:
     """What is wrong with what Postgres has of the session."""
     return Answer(cluster.verify(session_id))
 
 
 @table.route("POST", "/sessions/{session_id}/verify", "repair", Scope.ADMIN, answer=Verified, refuses=(NotAllowed,))
+@in_turn
 def repair(session_id: SessionPath, cluster: Cluster, _body: Annotated[Repair | None, Body()] = None) -> Answer:
     """Mend what can be mended of a session that does not run."""
     return Answer(cluster.verify(session_id, repair=True))

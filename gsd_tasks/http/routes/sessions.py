@@ -16,6 +16,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.answers import Answer
 from gsd_tasks.http.cluster import Cluster
+from gsd_tasks.http.dear import in_turn
 from gsd_tasks.http.fields import IN_DIGITS, Id, Moment, Name, SessionPath
 from gsd_tasks.http.schemas import Changes
 from gsd_tasks.http.table import Table
@@ -98,6 +99,7 @@ _GONE: Final[dict[int | str, dict[str, Any]]] = {204: {"description": "It is gon
 
 
 @table.route("DELETE", "/sessions/{session_id}", "delete", Scope.ADMIN, answers=_GONE, refuses=(NotAllowed,))
+@in_turn
 def delete(session_id: SessionPath, cluster: Cluster) -> Response:
     """Remove an ended session with all that belongs to it."""
     cluster.delete(session_id)
