@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,8 +157,9 @@ def test_a_fault_while_adopting_leaves_the_spool_to_others(
     assert Owner.take(folder) is not None
 
 
-def test_a_state_folder_that_was_removed_is_made_anew(node: Node, enqueue: Enqueue, now: Now) -> None:
-    shutil.rmtree(node.settings.state_dir)
+def test_a_state_folder_that_was_removed_is_made_anew(node: Node, enqueue: Enqueue, now: Now, tmp_path: Path) -> None:
+    # At once, as the node gives signs of life in it.
+    node.settings.state_dir.rename(tmp_path / "removed")
     session_id = enqueue("true")
     run_session(node, session_id)
     assert now(session_id).status is Status.COMPLETED
