@@ -131,6 +131,7 @@ def configuration(server: Server, token: TokenText, world: World) -> dict[str, A
             "sessions": {"values": list(world.sessions)},
             "told": {"values": list(world.told)},
             "restorable": {"values": list(world.restorable)},
+            "answered": {"values": [world.answered]},
             "snapshots": {"values": [SNAPSHOT]},
         },
         "parameters": {
@@ -145,6 +146,10 @@ def configuration(server: Server, token: TokenText, world: World) -> dict[str, A
         "operations": [
             {"include-operation-id": "follow", "parameters": {"path.session_id": {"dictionary": "told"}}},
             {"include-operation-id": "restore", "parameters": {"path.session_id": {"dictionary": "restorable"}}},
+            {
+                "include-operation-id": "result",
+                "parameters": {"path.session_id": {"dictionary": "answered", "probability": 0.5}},
+            },
         ],
         "generation": {"max-examples": each, "database": "none", "allow-x00": False},
     }

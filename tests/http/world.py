@@ -40,11 +40,15 @@ SNAPSHOT: Final = "before the migration"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The sessions that there are, those whose stream has something to tell, and those with a snapshot."""
+    """The sessions that there are, those whose stream has something to tell, and those with a snapshot.
+
+    `answered` has a result, and is none of these: whatever goes on with it would take that away.
+    """
 
     sessions: tuple[str, ...]
     told: tuple[str, ...]
     restorable: tuple[str, ...]
+    answered: str
 
 
 def build(client: DatabaseClient) -> World:
@@ -65,6 +69,7 @@ def build(client: DatabaseClient) -> World:
         tuple(str(session.id) for session in (*ended, *running, *waiting)),
         tuple(str(session.id) for session in (*ended, *running)),
         (str(ended[-1].id), str(waiting[-1].id)),
+        str(_conversed(client).id),
     )
 
 
