@@ -32,6 +32,7 @@ from gsd_tasks.cli import (
     submitting,
     talk,
     token,
+    top,
     tree,
 )
 from gsd_tasks.cli.argv import check_text, split_command
@@ -87,6 +88,7 @@ def _app() -> typer.Typer:
         talk,
         snapshots,
         stats,
+        top,
         reap,
         prune,
         cluster,

@@ -30,12 +30,17 @@ _STYLES: Final = {
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """One line a row; on a terminal too narrow for it, the last column is what is cut."""
+    _console().print(make_table(headings, rows))
+
+
+def make_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """The same, to be shown among other things."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=None if heading == headings[-1] else 4)
     for row in rows:
         table.add_row(*(_cell(text) for text in row))
-    _console().print(table)
+    return table
 
 
 def print_fields(pairs: Iterable[tuple[str, str | None]]) -> None:

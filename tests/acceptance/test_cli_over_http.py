@@ -132,7 +132,7 @@ SAME: Mapping[str, tuple[str, ...]] = {
     "ps": (), "show": (ID,), "logs": (ID,), "history": (ID,), "workers": (), "tree": (ID,), "costs": (ID,),
     "snapshots": (ID,), "verify": (ID,), "result": (ID,), "wait": (ID,), "cancel": (ID,), "pause": (ID,),
     "send": (ID, "x"), "interrupt": (ID,), "fork": (ID,), "snapshot": (ID,), "restore": (ID, "x"), "resume": (ID, "x"),
-    "retry": (ID,), "rm": (NOBODY,), "stats": ("--since", "2026-01-01"),
+    "retry": (ID,), "rm": (NOBODY,), "stats": ("--since", "2026-01-01"), "top": (),
 }  # fmt: skip
 CHANGING = {"run", "enqueue", "enqueue-many"}  # in the test of the laptop
 OF_THE_SERVERS: Mapping[str, tuple[str, ...]] = {
