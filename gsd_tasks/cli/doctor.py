@@ -56,10 +56,13 @@ def _examine() -> list[Finding]:
         from gsd_tasks.client.checkup import examine_api
 
         return examine_api(settings)
+    from gsd_tasks.local import checks
+
     running = running_cluster(settings.state_dir)
     database, redis = (url and url.get_secret_value() for url in (settings.database_url, settings.redis_url))
-    return examine(
+    found = examine(
         settings,
         database_url=database or (running.database_url if running else None),
         redis_url=redis or (running.redis_url if running else None),
     )
+    return [*found, checks.secret_files(settings.state_dir.absolute()), *checks.ports(settings)]

@@ -42,7 +42,7 @@ class ApiPlace:
 
     def is_served_by(self, pid: int) -> bool:
         """Whether this process listens there and is well: a stranger on that port answers too."""
-        return self._is_held_by(pid) and self._answers()
+        return self._is_held_by(pid) and self.answers()
 
     def _is_held_by(self, pid: int) -> bool:
         try:
@@ -53,7 +53,8 @@ class ApiPlace:
             return False
         return any(one.status == psutil.CONN_LISTEN and one.laddr.port == self.port for one in held)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether something of this kind listens there and is well."""
         return self._status_of("/healthz") == http.client.OK
 
     def _status_of(self, path: str) -> int | None:

@@ -20,7 +20,7 @@ FORMER_BOUND_S: Final = 10.0
 class FlowerPlace(ApiPlace):
     """An address and a port."""
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         """That it asks for the password is a sign of health too."""
         return self._status_of("/healthcheck") == http.client.UNAUTHORIZED
 

@@ -1,4 +1,4 @@
-"""The bound that this process's own cgroup sets to the number of processes: what it runs included, shims and all."""
+"""The bounds that this process's own cgroup sets, to the number of processes and to memory: shims and all included."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 _UNIFIED: Final = Path("/sys/fs/cgroup")
 _PIDS_V1: Final = Path("/sys/fs/cgroup/pids")
+_MEMORY_V1: Final = Path("/sys/fs/cgroup/memory")
 
 
 def processes_allowed() -> int | None:
@@ -17,15 +18,31 @@ def processes_allowed() -> int | None:
     return None
 
 
+def memory_allowed() -> int | None:
+    """The lowest bound on memory in bytes, likewise."""
+    with contextlib.suppress(OSError):
+        return lowest_memory(Path("/proc/self/cgroup").read_text(), _UNIFIED, _MEMORY_V1)
+    return None
+
+
 def lowest_limit(cgroups: str, unified: Path, pids_v1: Path) -> int | None:
-    """The same, of the process with these lines in its /proc/PID/cgroup."""
+    """`processes_allowed` for the process with these lines in its /proc/PID/cgroup."""
+    return _lowest(cgroups, "pids", unified / "pids.max", pids_v1 / "pids.max")
+
+
+def lowest_memory(cgroups: str, unified: Path, memory_v1: Path) -> int | None:
+    """`memory_allowed`, likewise."""
+    return _lowest(cgroups, "memory", unified / "memory.max", memory_v1 / "memory.limit_in_bytes")
+
+
+def _lowest(cgroups: str, controller: str, unified: Path, v1: Path) -> int | None:
     limits = []
     for line in cgroups.splitlines():
         number, controllers, path = line.split(":", 2)
-        if number == "0" or "pids" in controllers.split(","):
-            root = unified if number == "0" else pids_v1
+        if number == "0" or controller in controllers.split(","):
+            file = unified if number == "0" else v1
             below = PurePosixPath(path.lstrip("/"))
-            limits += [_read_limit(root / part / "pids.max") for part in (below, *below.parents)]
+            limits += [_read_limit(file.parent / part / file.name) for part in (below, *below.parents)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -27,6 +28,7 @@ QUIET: Final = {
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_ERROR_REPORTING": "1",
 }
+_LONGEST_VERSION: Final = 80
 
 
 def find_claude(claude_bin: Path | None, path: str) -> Path:
@@ -48,6 +50,27 @@ def find_claude(claude_bin: Path | None, path: str) -> Path:
     raise ConfigurationError(
         "no claude CLI: set GSD_CLAUDE_BIN, put `claude` on PATH, or install it with `pip install 'gsd-tasks[claude]'`"
     )
+
+
+def ask_version(binary: Path, timeout_s: float = 20.0) -> str:
+    """What the binary says of itself: `2.1.9 (Claude Code)`. Whatever it writes goes to a folder that is removed.
+
+    Raises:
+        ConfigurationError: it cannot be run, or says nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="gsd-claude-", ignore_cleanup_errors=True) as folder:
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "CLAUDE_CONFIG_DIR": folder, **QUIET}
+        asked = [str(binary), "--version"]
+        try:
+            ran = subprocess.run(
+                asked, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise ConfigurationError(f"`{binary} --version` does not work ({why}): install it again") from error
+    if not (words := ran.stdout.decode(errors="replace").strip()):
+        raise ConfigurationError(f"`{binary} --version` says nothing: install it again")
+    return words.splitlines()[0][:_LONGEST_VERSION]
 
 
 def claude_argv(binary: Path, session_id: UUID, options: ClaudeOptions, *, resumes: bool = False) -> tuple[str, ...]:

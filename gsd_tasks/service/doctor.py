@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gsd_tasks.process.contain import inspect_host
 from gsd_tasks.process.survival import shims_survive
-from gsd_tasks.service import host_checks, server_checks
+from gsd_tasks.service import host_checks, record_checks, server_checks
 from gsd_tasks.service.findings import Finding, State
 
 if TYPE_CHECKING:
@@ -21,19 +21,32 @@ def examine(settings: Settings, *, database_url: str | None, redis_url: str | No
     return [
         host_checks.program(),
         host_checks.state_folder(settings.state_dir.absolute()),
+        host_checks.memory(),
         *(_examine_processes(settings) if sys.platform == "linux" else ()),
         host_checks.claude(settings),
         host_checks.credentials(settings),
         *([host_checks.secrets(settings.secrets_dir)] if settings.secrets_dir else []),
         host_checks.workspace_roots(settings.workspace_roots),
-        *server_checks.postgres(database_url),
-        server_checks.broker(redis_url),
+        *_examine_database(settings, database_url),
+        *_examine_broker(redis_url),
     ]
 
 
 def can_run(findings: list[Finding]) -> bool:
     """Whether none of them keeps a worker from running."""
     return all(finding.state is not State.PROBLEM for finding in findings)
+
+
+def _examine_database(settings: Settings, url: str | None) -> list[Finding]:
+    findings = server_checks.postgres(url)
+    if url is None or not can_run(findings):
+        return findings
+    return [*findings, *record_checks.examine(settings, url)]
+
+
+def _examine_broker(url: str | None) -> list[Finding]:
+    finding = server_checks.broker(url)
+    return [finding, *(server_checks.keeping(url) if url is not None and can_run([finding]) else ())]
 
 
 def _examine_processes(settings: Settings) -> list[Finding]:

@@ -15,8 +15,9 @@ import psutil
 
 from gsd_tasks.domain.credentials import ADVICE
 from gsd_tasks.domain.errors import ConfigurationError
-from gsd_tasks.process.cgroup import processes_allowed
-from gsd_tasks.process.claude import find_claude
+from gsd_tasks.domain.session import SLOTS
+from gsd_tasks.process.cgroup import memory_allowed, processes_allowed
+from gsd_tasks.process.claude import ask_version, find_claude
 from gsd_tasks.process.contain import Containment, HostContainment, ProcessLimit
 from gsd_tasks.process.secrets import read_by_others
 from gsd_tasks.process.survival import Survival
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _GIB: Final = 1 << 30
 _LITTLE_SPACE_GIB: Final = 1.0
+#: What a session takes, a claude CLI with what it runs.
+_SLOT_GIB: Final = 0.5
 # `claude.private_dir` and its name are below it.
 _LONGEST_PATH: Final = 51
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3"})
@@ -54,17 +57,33 @@ def state_folder(folder: Path) -> Finding:
     """Where spools go, as far as it exists."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     problem = _unusable(folder, nearest)
+    # Spools may be on a disk of their own.
+    place = folder / "spool" if (folder / "spool").is_dir() else nearest
     try:
-        free_gib = shutil.disk_usage(nearest).free / _GIB
+        free_gib = shutil.disk_usage(place).free / _GIB
     except OSError as error:
-        return Finding("state folder", State.PROBLEM, str(folder), f"{nearest}: {error.strerror}: set GSD_STATE_DIR")
-    kind = file_system(nearest)
+        return Finding("state folder", State.PROBLEM, str(folder), f"{place}: {error.strerror}: set GSD_STATE_DIR")
+    kind = file_system(place)
     is_new = "" if nearest == folder else ", made when it is needed"
     found = f"{folder}: {free_gib:.1f} GiB free on {kind}{is_new}"
     if problem is not None:
         return Finding("state folder", State.PROBLEM, found, f"{problem}: set GSD_STATE_DIR to a folder of your own")
     caution = _caution(kind, free_gib, len(os.fsencode(folder)))
     return Finding("state folder", State.NOTE if caution else State.OK, found, caution)
+
+
+def memory() -> Finding:
+    """Whether every slot finds what a session takes; of a host, or of the cgroup that bounds it."""
+    host, bound = psutil.virtual_memory(), memory_allowed()
+    total = min(host.total, bound or host.total)
+    free_gib = min(host.available, total) / _GIB
+    found = f"{free_gib:.1f} of {total / _GIB:.1f} GiB for {SLOTS} slots"
+    if free_gib >= SLOTS * _SLOT_GIB:
+        return Finding("memory", State.OK, found)
+    why = f"a slot takes some {_SLOT_GIB:g} GiB, and where there is none left, the kernel kills"
+    fitting = int(free_gib // _SLOT_GIB)
+    advice = f"start the worker with --slots {fitting}, or give it more" if fitting else "give it more"
+    return Finding("memory", State.NOTE, found, f"{why}: {advice}")
 
 
 def containment(host: HostContainment) -> Finding:
@@ -98,11 +117,14 @@ def shims(survival: Survival) -> Finding:
 
 def claude(settings: Settings) -> Finding:
     """Commands need none; so only a wrong setting is a problem."""
+    found = "not found"
     try:
-        return Finding("claude", State.OK, str(find_claude(settings.claude_bin, os.environ.get("PATH", ""))))
+        binary = find_claude(settings.claude_bin, os.environ.get("PATH", ""))
+        found = str(binary)
+        return Finding("claude", State.OK, f"{found}, {ask_version(binary)}")
     except ConfigurationError as error:
         state = State.NOTE if settings.claude_bin is None else State.PROBLEM
-        return Finding("claude", state, "not found", f"Claude sessions would fail: {error}")
+        return Finding("claude", state, found, f"Claude sessions would fail: {error}")
 
 
 def credentials(settings: Settings) -> Finding:
@@ -168,7 +190,8 @@ def _caution(kind: str, free_gib: float, path_bytes: int) -> str | None:
     if kind in {"tmpfs", "ramfs"}:
         return "in memory: it takes from the memory of sessions, and is gone when the host starts again"
     if free_gib < _LITTLE_SPACE_GIB:
-        return f"less than {_LITTLE_SPACE_GIB:g} GiB is free: a session whose output finds no room is ended"
+        too_full = f"less than {_LITTLE_SPACE_GIB:g} GiB is free, and a session whose output finds no room is ended"
+        return f"{too_full}: make room, or set GSD_STATE_DIR to a larger disk"
     if path_bytes > _LONGEST_PATH:
         return f"the path has more than {_LONGEST_PATH} bytes: the claude CLI will leave a folder in /tmp instead"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import redis
@@ -14,10 +14,13 @@ from gsd_tasks.service.findings import Finding, State
 from gsd_tasks.store import Database, schema, vitals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gsd_tasks.store import Connection
 
 #: More than this between two clocks confuses people who compare times.
 CLOCKS_DIFFER_S: Final = 1.0
+OLDEST_REDIS: Final = 6
 
 
 def postgres(url: str | None) -> list[Finding]:
@@ -42,12 +45,77 @@ def broker(url: str | None) -> Finding:
     try:
         with connect(url) as client:
             client.ping()
+            version = _version(client)
     except ValueError:
         advice = "GSD_REDIS_URL: is no address like redis://:password@host:6379/0"
         return Finding("Redis", State.PROBLEM, "not reached", advice)
     except redis.RedisError as error:
         return Finding("Redis", State.PROBLEM, f"{_where(url)}: not reached", f"Redis does not answer: {error}")
-    return Finding("Redis", State.OK, _where(url))
+    found = _where(url) if version is None else f"{_where(url)}, {version}"
+    if version is not None and version.is_too_old:
+        return Finding("Redis", State.PROBLEM, found, "too old: Redis 6 or newer is needed, or Valkey")
+    return Finding("Redis", State.OK, found)
+
+
+def keeping(url: str) -> list[Finding]:
+    """Whether a Redis that answers keeps what it is given. It holds no truth: what it loses costs time."""
+    try:
+        with connect(url) as client:
+            told = {**_info(client, "memory"), **_info(client, "persistence")}
+            saves = _saves(client)
+    except (ValueError, redis.RedisError) as error:
+        return [Finding("Redis keeps", State.NOTE, "not known", f"it does not say, so look yourself: {error}")]
+    return [_eviction(told.get("maxmemory_policy")), _persistence(told.get("aof_enabled"), saves)]
+
+
+class _Version(NamedTuple):
+    name: str
+    number: str
+    is_too_old: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number}"
+
+
+def _version(client: redis.Redis) -> _Version | None:
+    """None: it does not say so to this user."""
+    told = _info(client, "server")
+    # Valkey says for which Redis it can stand, too.
+    speaks = str(told.get("redis_version", ""))
+    major = speaks.partition(".")[0]
+    name, number = ("Valkey", str(told["valkey_version"])) if "valkey_version" in told else ("Redis", speaks)
+    return _Version(name, number, int(major) < OLDEST_REDIS) if major.isdigit() else None
+
+
+def _info(client: redis.Redis, section: str) -> Mapping[str, Any]:
+    try:
+        told: Mapping[str, Any] = client.info(section)
+    except redis.ResponseError:
+        return {}  # not allowed to this user
+    return told
+
+
+def _saves(client: redis.Redis) -> bool | None:
+    try:
+        return bool(client.config_get("save").get("save"))
+    except redis.ResponseError:
+        return None  # not allowed, as with most that are rented
+
+
+def _eviction(policy: str | None) -> Finding:
+    if policy in {None, "noeviction"}:
+        return Finding("Redis eviction", State.OK, policy or "not known")
+    advice = "when it is full it drops what waits, instead of saying so: set its maxmemory-policy to noeviction"
+    return Finding("Redis eviction", State.NOTE, f"{policy}", advice)
+
+
+def _persistence(appends: int | None, saves: bool | None) -> Finding:  # noqa: FBT001 - what it says, or does not
+    if appends:
+        return Finding("Redis persistence", State.OK, "append-only file")
+    if saves or None in {appends, saves}:
+        return Finding("Redis persistence", State.OK, "snapshots" if saves else "not known")
+    advice = "after its restart, what is queued waits until it is published again from Postgres: set appendonly yes"
+    return Finding("Redis persistence", State.NOTE, "none", advice)
 
 
 def _examine(connection: Connection, where: str) -> list[Finding]:

@@ -16,8 +16,10 @@ from unittest.mock import patch
 import pytest
 import typer
 
+from gsd_tasks import Client
 from gsd_tasks.cli import main
 from gsd_tasks.cli.app import _app
+from gsd_tasks.cli.glance import compare, look
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
@@ -124,6 +126,19 @@ def test_a_laptop_needs_no_more_than_the_api(laptop: Shell, call: Call, cluster:
     )
     assert call("cancel", cancelled["id"]).code == 0
     until(lambda: call("show", child).out.count("cancelled"), what="the end of what waits for it")
+
+    busy = call("enqueue", "--", "sh", "-c", "while echo line; do sleep 0.01; done").out.strip()
+    with Client(url=laptop.env["GSD_API_URL"], token=laptop.env["GSD_API_TOKEN"]) as client:
+        looks = [look(client)]
+
+        def lines_per_s() -> float | None:
+            looks.append(look(client))
+            return compare(looks[-1], looks[-2]).lines_per_s
+
+        until(lines_per_s, what="lines a second")
+    glance = compare(looks[-1], looks[-2])
+    assert ([str(one.id) for one in glance.sessions], glance.busy, glance.slots) == ([busy], 1, 3)
+    assert call("cancel", busy).code == 0
 
 
 ID, NOBODY = "ID", "0199a1b2-c3d4-7e5f-8000-000000000001"

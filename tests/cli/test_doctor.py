@@ -13,6 +13,7 @@ from tests.cli.conftest import Run
 CHECKS = (
     "gsd-tasks",
     "state folder",
+    "memory",
     "containment",
     "process limit",
     "shims",
@@ -21,7 +22,14 @@ CHECKS = (
     "workspace roots",
     "Postgres",
     "clock",
+    "leases",
+    "spools",
     "Redis",
+    "Redis eviction",
+    "Redis persistence",
+    "secret files",
+    "API port",
+    "Flower port",
 )
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import redis
 
+from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.local.embedded import EmbeddedServers
-from gsd_tasks.process.cgroup import lowest_limit
+from gsd_tasks.process.cgroup import lowest_limit, lowest_memory
+from gsd_tasks.process.claude import ask_version
 from gsd_tasks.process.contain import Containment, HostContainment, ProcessLimit
 from gsd_tasks.process.survival import Survival
 from gsd_tasks.service import doctor, host_checks, server_checks
 from gsd_tasks.service.findings import Finding, State
 from gsd_tasks.settings import Settings
+from gsd_tasks.store import vitals
 
 WEAK = HostContainment(Containment.SUBREAPER, "no PID namespace: Operation not permitted")
 
@@ -89,6 +96,53 @@ def test_what_a_spools_place_may_be_wanting(kind: str, free_gib: float, path_byt
     assert (words or "") in (caution or "")
 
 
+def test_too_little_room_on_the_disk_of_the_spools_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be another one than that of the folder around them."""
+    usage = shutil.disk_usage(folder)
+    tiny = {folder / "spool"}
+    monkeypatch.setattr(host_checks, "file_system", lambda path: "ext4")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=(1 << 20) if path in tiny else (1 << 40))
+    )
+    assert says(host_checks.state_folder(folder), State.OK, "1024.0 GiB free")
+    (folder / "spool").mkdir()
+    assert says(host_checks.state_folder(folder), State.NOTE, "less than 1 GiB is free")
+
+
+@pytest.mark.parametrize(
+    ("total_gib", "free_gib", "bound_gib", "state", "words"),
+    [
+        (8, 1.5, None, State.OK, "1.5 of 8.0 GiB for 3 slots"),
+        (8, 4, 64, State.OK, "4.0 of 8.0 GiB"),
+        (8, 1.2, None, State.NOTE, "--slots 2"),
+        (8, 4, 0.75, State.NOTE, "0.8 of 0.8 GiB for 3 slots; a slot takes some 0.5 GiB"),
+        (8, 0.25, None, State.NOTE, "kills: give it more"),
+    ],
+)
+def test_memory_is_half_a_gib_a_slot_within_what_bounds_this_process(
+    total_gib: float,
+    free_gib: float,
+    bound_gib: float | None,
+    state: State,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = SimpleNamespace(total=int(total_gib * 2**30), available=int(free_gib * 2**30))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: host)
+    monkeypatch.setattr(host_checks, "memory_allowed", lambda: bound_gib and int(bound_gib * 2**30))
+    assert says(host_checks.memory(), state, words)
+
+
+def test_the_lowest_bound_on_memory_counts_too(tmp_path: Path) -> None:
+    for file, limit in (("a/b/memory.max", "max"), ("a/memory.max", "2048"), ("v1/c/memory.limit_in_bytes", "77")):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(f"{limit}\n")
+
+    assert lowest_memory("0::/a/b\n", tmp_path, tmp_path / "v1") == 2048
+    assert lowest_memory("8:memory:/c\n", tmp_path, tmp_path / "v1") == 77
+    assert lowest_memory("8:pids:/c\n", tmp_path, tmp_path / "v1") is None
+
+
 def test_the_file_system_is_that_of_the_innermost_mount() -> None:
     assert host_checks.file_system(Path("/proc/self")) == "proc"
     assert host_checks.file_system(Path("/")) not in {"proc", "unknown"}
@@ -156,8 +210,21 @@ def test_no_claude_is_a_problem_only_where_one_was_named(tmp_path: Path, monkeyp
     assert says(host_checks.claude(Settings()), State.NOTE, "no claude CLI")
     assert says(host_checks.claude(Settings(claude_bin=tmp_path / "claude")), State.PROBLEM, "GSD_CLAUDE_BIN")
 
-    (tmp_path / "claude").touch(mode=0o755)
-    assert says(host_checks.claude(Settings()), State.OK, str(tmp_path / "claude"))
+    program = tmp_path / "claude"
+    program.write_text('#!/bin/sh\necho "9.8.7 (Claude Code)"; echo "$*" >&2; test "$*" = --version')
+    program.chmod(0o755)
+    assert says(host_checks.claude(Settings()), State.OK, f"{program}, 9.8.7 (Claude Code)")
+
+
+@pytest.mark.parametrize("script", ["", "#!/bin/sh\nexit 3", "#!/bin/sh\n", "#!/bin/sh\nsleep 60"])
+def test_a_claude_that_does_not_tell_its_version_does_not_work(tmp_path: Path, script: str) -> None:
+    program = tmp_path / "claude"
+    program.write_text(script)
+    program.chmod(0o755)
+    with pytest.raises(ConfigurationError, match="install it again"):
+        ask_version(program, timeout_s=1)
+    if "sleep" not in script:
+        assert says(host_checks.claude(Settings(claude_bin=program)), State.PROBLEM, "install it again")
 
 
 def test_a_worker_needs_workspace_roots_that_exist(tmp_path: Path) -> None:
@@ -221,6 +288,56 @@ def test_a_broker_that_does_not_is_a_problem(redis_url: str) -> None:
 )
 def test_clocks_may_differ_a_little(ahead_s: float, unsure_s: float, state: State, words: str) -> None:
     assert says(server_checks._compare(ahead_s, unsure_s), state, words)
+
+
+def test_a_wrong_clock_is_noted(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = time.time
+    monkeypatch.setattr(server_checks, "time", SimpleNamespace(time=lambda: ours() - 90))
+
+    _, clock = server_checks.postgres(database_url)
+
+    assert says(clock, State.NOTE, "s ahead; no lease depends on it")
+    assert clock.found.startswith("Postgres is 90.")
+
+
+def test_a_server_that_is_too_old_is_a_problem(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert re.search(r", Valkey [0-9]+\.[0-9]+", server_checks.broker(redis_url).found)
+    monkeypatch.setattr(vitals, "OLDEST_SERVER", 990000)
+    monkeypatch.setattr(server_checks, "OLDEST_REDIS", 99)
+    assert says(server_checks.postgres(database_url)[0], State.PROBLEM, "Postgres 15 or newer")
+    assert says(server_checks.broker(redis_url), State.PROBLEM, "Redis 6 or newer")
+
+
+def test_a_redis_that_drops_or_forgets_is_noted(redis_url: str) -> None:
+    def found() -> dict[str, Finding]:
+        return {finding.check: finding for finding in server_checks.keeping(redis_url)}
+
+    assert {finding.state for finding in found().values()} == {State.OK}
+    with redis.Redis.from_url(redis_url) as client:
+        try:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("appendonly", "no")
+            assert says(found()["Redis eviction"], State.NOTE, "allkeys-lru; when it is full it drops what waits")
+            assert says(found()["Redis persistence"], State.NOTE, "set appendonly yes")
+            client.config_set("save", "3600 1")
+            assert says(found()["Redis persistence"], State.OK, "snapshots")
+        finally:
+            client.config_set("save", "")
+            client.config_set("appendonly", "yes")
+            client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_redis_that_tells_this_user_little_is_taken_as_it_is(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.acl_setuser("meek", enabled=True, passwords=["+meek"], commands=["+ping"], keys=["*"], channels=["*"])
+        try:
+            url = re.sub(r"redis://[^@]*@", "redis://meek:meek@", redis_url)
+            assert server_checks.broker(url).state is State.OK
+            assert [(one.state, one.found) for one in server_checks.keeping(url)] == [(State.OK, "not known")] * 2
+        finally:
+            client.acl_deluser("meek")
 
 
 def test_only_a_problem_keeps_a_worker_from_running() -> None:

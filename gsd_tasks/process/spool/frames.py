@@ -10,6 +10,7 @@ reader finds its segment from the pair without reading those before it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import time
@@ -106,6 +107,13 @@ def segment_numbers(folder: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
+
+
+def holds_output(folder: Path) -> bool:
+    """Whether anything that a child wrote is still in it."""
+    with contextlib.suppress(OSError):
+        return any(segment_path(folder, number).stat().st_size > HEADER_BYTES for number in segment_numbers(folder))
+    return False
 
 
 def is_abandoned(folder: Path, idle_s: float) -> bool:
