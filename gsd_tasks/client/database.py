@@ -30,13 +30,14 @@ from gsd_tasks.service.bell import HISTORY, WANTED, answers, ring_once, session_
 from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.listen import Listener
 from gsd_tasks.service.submit import Submitted, check_credentials, check_credentials_of_all, submit_or_find
+from gsd_tasks.service.tally import Tally
 from gsd_tasks.service.tree import tree
 from gsd_tasks.settings import read_settings
 from gsd_tasks.store import (
     Database,
     attempts,
-    headcount,
     history,
+    load,
     nodes,
     outputs,
     schema,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.verification import Verified
     from gsd_tasks.service.submit import Publish
     from gsd_tasks.settings import Settings
-    from gsd_tasks.store.headcount import Headcount
+    from gsd_tasks.store.load import Load
 
 #: A worker that has said nothing for so many heartbeats counts as gone.
 MISSED_HEARTBEATS: Final = 4
@@ -129,10 +130,19 @@ class DatabaseClient(Client):
         """Whether Redis answers. Without it everything is slower, and nothing is lost."""
         return answers(self._redis_url)
 
-    def figures(self) -> Headcount:
-        """How many sessions there are, by status and by queue."""
+    def load(self) -> Load:
+        """What the cluster has to do now."""
         with self._database.connection() as connection:
-            return headcount.count(connection)
+            return load.now(connection, lease_s=self._settings.lease_s, silent_after_s=self._silent_after_s)
+
+    def ended(self) -> dict[Status, int]:
+        """How many sessions have ended, by status: reads all of an index."""
+        with self._database.connection() as connection:
+            return load.ended(connection)
+
+    def tally(self) -> Tally:
+        """A reader of what happens from now on, for counters."""
+        return Tally(self._database)
 
     def close(self) -> None:
         self._database.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,10 +12,11 @@ from prometheus_client import CollectorRegistry, Counter
 
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
 from gsd_tasks.domain.state import Status
-from gsd_tasks.http import metrics, metrics_place
+from gsd_tasks.http import metrics, metrics_cluster, metrics_place
 from gsd_tasks.http.metrics import Metrics
 from gsd_tasks.http.metrics_place import Place, served
-from gsd_tasks.store.headcount import Headcount
+from gsd_tasks.service.tally import News
+from gsd_tasks.store.load import Load, Outputs
 
 GOOD = {"command": ["true"], "working_dir": "/"}
 
@@ -26,16 +26,24 @@ class Asked:
 
     def __init__(self) -> None:
         self.times = 0
+        self.times_ended = 0
         self.is_away = False
 
-    def figures(self) -> Headcount:
+    def load(self) -> Load:
         self.times += 1
         if self.is_away:
             raise DatabaseUnavailable("away")
-        return Headcount({Status.QUEUED: 3}, {"sessions": 3})
+        return Load({Status.QUEUED: 3}, {}, {}, {}, Outputs(0, 0))
 
-    def workers(self) -> list[Any]:
-        return []
+    def ended(self) -> dict[Status, int]:
+        self.times_ended += 1
+        return {Status.COMPLETED: self.times_ended}
+
+    def tally(self) -> Asked:
+        return self
+
+    def look(self) -> News:
+        return News(enqueued=1)
 
 
 @pytest.fixture
@@ -88,21 +96,31 @@ def test_the_database_is_asked_once_a_second_however_many_scrape(
     client: Asked, figures: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
+    monkeypatch.setattr(metrics_cluster.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
     first = [metrics.render(figures.registry) for _ in range(50)]
     assert client.times == 1
     assert set(first) == {first[0]}
-    now += metrics.FRESH_S
+    now += metrics_cluster.FRESH_S
     metrics.render(figures.registry)
-    assert client.times == 2
+    assert (client.times, client.times_ended) == (2, 1), "what has ended is counted once a minute"
+    now += metrics_cluster.ENDED_FRESH_S
+    told = metrics.render(figures.registry).decode()
+    assert (client.times, client.times_ended) == (3, 2)
+    assert 'gsd_sessions{status="completed"} 2.0' in told
+    assert "gsd_enqueued_sessions_total 3.0" in told
 
 
-def test_without_the_database_it_says_so_and_tells_the_rest(client: Asked, figures: Metrics) -> None:
+def test_without_the_database_it_says_so_and_tells_the_rest(
+    client: Asked, figures: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_cluster, "FRESH_S", 0)
+    metrics.render(figures.registry)
     client.is_away = True
     told = metrics.render(figures.registry).decode()
     assert "gsd_database_up 0.0" in told
     assert "gsd_api_streams 2.0" in told
     assert "gsd_sessions" not in told
+    assert "gsd_enqueued_sessions_total 1.0" in told, "what has happened has happened"
 
 
 def test_at_an_address_of_their_own_they_are_alone(place: Place) -> None:

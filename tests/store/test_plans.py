@@ -35,10 +35,12 @@ from gsd_tasks.store import (
     expiry,
     kin,
     leases,
+    load,
     messages,
     outputs,
     sessions,
     statistics,
+    tallies,
     transcript,
     transitions,
     turns,
@@ -232,6 +234,19 @@ CASES: Final[dict[str, Case]] = {
     # Of the queued ones each is looked at: how many there are is the question.
     "sessions.count_claimable": Case(QUEUED, lambda c, s: sessions.count_claimable(c)),
     "sessions.claimable": Case(QUEUED, lambda c, s: sessions.claimable(c, "queue 1", limit=10_000)),
+    # What waits, each with its last move or those that it was to follow; what runs.
+    "load.now": Case(4 * QUEUED + 10 * RUNNING, lambda c, s: load.now(c, lease_s=30, silent_after_s=20).queued),
+    "load.standing": Case(QUEUED + RUNNING, lambda c, s: load.standing(c)),
+    "load.ended": Case(ENDED + 10, lambda c, s: load.ended(c)),
+    "load.queued": Case(3 * QUEUED, lambda c, s: load.queued(c)),
+    "load.held": Case(ONE * RUNNING, lambda c, s: load.held(c, lease_s=30)),
+    "load.workers": Case(0, lambda c, s: load.workers(c, silent_after_s=20)),
+    "load.outputs": Case(0, lambda c, s: load.outputs(c).stored_bytes),
+    "tallies.clock": Case(0, lambda c, s: tallies.clock(c)),
+    "tallies.waited": Case(MANY * ONE, lambda c, s: not tallies.waited(c, range(1, MANY))),
+    "tallies.launches": Case(MANY * ONE, lambda c, s: tallies.launches(c, [(claim.session_id, 1) for claim in s.held])),
+    "tallies.turned": Case(2 * LATELY, lambda c, s: tallies.turned(c, SINCE, limit=10_000)),
+    "tallies.turned after long": Case(100, lambda c, s: tallies.turned(c, filling.moment(1), limit=100)),
     "turns.begin": Case(ONE, lambda c, s: turns.begin(c, s.claim)),
     "turns.record": Case(ONE, lambda c, s: turns.record(c, s.claim, TURN)),
     "turns.of_session": Case(ONE, lambda c, s: turns.of_session(c, session_id(2))),
@@ -312,6 +327,8 @@ MODULES: Final = (
     statistics,
     dependencies,
     kin,
+    load,
+    tallies,
 )
 
 

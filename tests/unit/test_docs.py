@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/api.md",
     "docs/architecture.md",
     "docs/deployment.md",
+    "docs/metrics.md",
     "docs/reliability.md",
     "docs/retention.md",
     "docs/settings.md",

@@ -1,0 +1,183 @@
+"""What a cluster has to do at this moment, for who asks every few seconds.
+
+Each statement reads what is queued, what is held or what is a worker, by index, and nothing of what has ended; but for
+`ended`, which reads an index of that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import BigInteger, Double, and_, case, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import REGCLASS
+
+from gsd_tasks.domain.session import WorkerStatus
+from gsd_tasks.domain.state import FINAL, Reason, Status
+from gsd_tasks.store.nodes import EXPECTED
+from gsd_tasks.store.tables import NOW, dependencies, interval, leases, session_history, session_outputs, sessions
+from gsd_tasks.store.tables import workers as lives
+from gsd_tasks.store.transitions.claimable import CLAIMABLE, QUEUED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import ColumnElement, Connection
+
+
+class Queued(NamedTuple):
+    """What waits in one queue: all of it, what could be claimed now, what waits for others, what for its time.
+
+    `oldest_s`: for how long the first of the claimable ones has been so; 0 where there is none.
+    """
+
+    queued: int
+    claimable: int
+    for_others: int
+    for_time: int
+    oldest_s: float
+
+
+class Leases(NamedTuple):
+    """Of those of one queue: how many, how many have expired, and what was committed under them.
+
+    `oldest_s`: for how long the one that was renewed longest ago has not been.
+    """
+
+    held: int
+    expired: int
+    oldest_s: float
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+class Crew(NamedTuple):
+    """Lives of workers of one status: how many, and their slots, and those with a session in it."""
+
+    workers: int
+    slots: int
+    busy: int
+
+
+class Outputs(NamedTuple):
+    """Rows written since Postgres counts them, and the bytes that all of them have on its disk."""
+
+    rows: int
+    stored_bytes: int
+
+
+class Load(NamedTuple):
+    """All of it at one moment, or nearly."""
+
+    sessions: Mapping[Status, int]
+    queued: Mapping[str, Queued]
+    leases: Mapping[str, Leases]
+    workers: Mapping[WorkerStatus, Crew]
+    outputs: Outputs
+
+
+def now(connection: Connection, *, lease_s: float, silent_after_s: float) -> Load:
+    """As it is."""
+    return Load(
+        standing(connection),
+        queued(connection),
+        held(connection, lease_s=lease_s),
+        workers(connection, silent_after_s=silent_after_s),
+        outputs(connection),
+    )
+
+
+def standing(connection: Connection) -> dict[Status, int]:
+    """How many sessions there are of each status that is none of an end."""
+    return _of_statuses(connection, set(Status) - FINAL)
+
+
+def ended(connection: Connection) -> dict[Status, int]:
+    """And of each that is. Reads an index of them all: not to be asked for every second."""
+    return _of_statuses(connection, FINAL)
+
+
+def queued(connection: Connection) -> dict[str, Queued]:
+    """Of each queue that anything waits in."""
+    oldest = func.min(_claimable_since()).filter(CLAIMABLE)
+    statement = (
+        select(
+            sessions.c.queue,
+            func.count().label("queued"),
+            func.count().filter(CLAIMABLE).label("claimable"),
+            func.count().filter(sessions.c.waits).label("for_others"),
+            func.count().filter(and_(~sessions.c.waits, sessions.c.run_at > NOW)).label("for_time"),
+            func.greatest(0, func.coalesce(_seconds(NOW - oldest), 0)).label("oldest_s"),
+        )
+        .where(QUEUED)
+        .group_by(sessions.c.queue)
+    )
+    return {queue: Queued(*figures) for queue, *figures in connection.execute(statement)}
+
+
+def held(connection: Connection, *, lease_s: float) -> dict[str, Leases]:
+    """Of each queue that anything runs of. When a lease was renewed it does not say: its end less `lease_s`."""
+    unrenewed = lease_s - _seconds(func.min(leases.c.expires_at) - NOW)
+    statement = (
+        select(
+            sessions.c.queue,
+            func.count(),
+            func.count().filter(leases.c.expires_at < NOW),
+            func.greatest(0.0, unrenewed),
+            cast(func.sum(leases.c.stdout_bytes), BigInteger),
+            cast(func.sum(leases.c.stderr_bytes), BigInteger),
+        )
+        .join_from(leases, sessions, sessions.c.id == leases.c.session_id)
+        .group_by(sessions.c.queue)
+    )
+    return {queue: Leases(*figures) for queue, *figures in connection.execute(statement)}
+
+
+def workers(connection: Connection, *, silent_after_s: float) -> dict[WorkerStatus, Crew]:
+    """Of each status. A worker that is silent for so long counts as gone."""
+    silent = and_(lives.c.seen_at < NOW - interval(silent_after_s), lives.c.status.in_(EXPECTED))
+    status = case((silent, WorkerStatus.GONE.value), else_=lives.c.status)
+    busy = select(func.count()).where(leases.c.worker_id == lives.c.id).scalar_subquery()
+    one = select(status.label("status"), lives.c.slots, busy.label("busy")).subquery()
+    statement = select(
+        one.c.status, func.count(), func.sum(one.c.slots), cast(func.sum(one.c.busy), BigInteger)
+    ).group_by(one.c.status)
+    return {WorkerStatus(status): Crew(*figures) for status, *figures in connection.execute(statement)}
+
+
+def outputs(connection: Connection) -> Outputs:
+    """From Postgres's own counters: none of the rows is read."""
+    table = cast(literal(session_outputs.name), REGCLASS)
+    statement = select(func.pg_stat_get_tuples_inserted(table), func.pg_total_relation_size(table))
+    return Outputs(*connection.execute(statement).one())
+
+
+def _of_statuses(connection: Connection, statuses: Iterable[Status]) -> dict[Status, int]:
+    # Written out, not sent as values: a plan for all values could not know how few are meant.
+    among = sessions.c.status.in_([literal(status.value, literal_execute=True) for status in sorted(statuses)])
+    counted = select(sessions.c.status, func.count()).where(among).group_by(sessions.c.status)
+    return {Status(status): number for status, number in connection.execute(counted)}
+
+
+def _claimable_since() -> ColumnElement[object]:
+    """Since it was queued, its time came, and the last one that it was to follow ended: the latest of them."""
+    last_move = (
+        select(session_history.c.at)
+        .where(session_history.c.session_id == sessions.c.id)
+        .order_by(session_history.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    before = sessions.alias()
+    let_go = (
+        select(func.max(before.c.ended_at))
+        .join_from(dependencies, before, before.c.id == dependencies.c.before_id)
+        .where(dependencies.c.session_id == sessions.c.id)
+        .scalar_subquery()
+    )
+    # The first is no row of another table, and is so for most.
+    came = case((sessions.c.reason == Reason.ENQUEUED, sessions.c.created_at), else_=last_move)
+    return func.greatest(came, sessions.c.run_at, let_go)
+
+
+def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
+    return cast(func.extract("epoch", span), Double)

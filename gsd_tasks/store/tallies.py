@@ -1,0 +1,108 @@
+"""What is asked about what has happened since the last time somebody asked, and no further back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import ARRAY, BigInteger, Double, Integer, Uuid, and_, any_, case, cast, func, literal, select, true
+
+from gsd_tasks.domain.costs import Use
+from gsd_tasks.domain.session import SessionId
+from gsd_tasks.store.tables import NOW, attempts, dependencies, session_history, sessions, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection
+
+
+class Launch(NamedTuple):
+    """How far an attempt is: how long after its claim its child was about to begin (None: not yet), and its end."""
+
+    after_s: float | None
+    has_ended: bool
+
+
+class Turned(NamedTuple):
+    """One turn, by its session and the row of its result."""
+
+    session_id: SessionId
+    seq: int
+    at: datetime
+    use: Use
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's."""
+    moment: datetime = connection.execute(select(NOW)).scalar_one()
+    return moment
+
+
+def waited(connection: Connection, claims: Collection[int]) -> list[float]:
+    """How long each of these claims (entries of the history) was after the session could be claimed, in seconds.
+
+    That is since it was queued, its time came, and the last one that it was to follow ended: the latest of them.
+    """
+    claimed, queued, before = session_history.alias(), session_history.alias(), sessions.alias()
+    came = (
+        select(queued.c.at)
+        .where(queued.c.session_id == claimed.c.session_id, queued.c.id < claimed.c.id)
+        .order_by(queued.c.id.desc())
+        .limit(1)
+        .lateral()
+    )
+    let_go = (
+        select(func.max(before.c.ended_at))
+        .join_from(dependencies, before, before.c.id == dependencies.c.before_id)
+        .where(dependencies.c.session_id == claimed.c.session_id, before.c.ended_at <= claimed.c.at)
+        .scalar_subquery()
+    )
+    # It may wait for another time by now.
+    due = case((sessions.c.run_at <= claimed.c.at, sessions.c.run_at))
+    statement = (
+        select(_seconds(claimed.c.at - func.greatest(came.c.at, due, let_go)))
+        .select_from(claimed)
+        .join(sessions, sessions.c.id == claimed.c.session_id)
+        .join(came, true())
+        .where(claimed.c.id == any_(literal(list(claims), ARRAY(BigInteger))))
+    )
+    return [max(0.0, seconds) for seconds in connection.execute(statement).scalars()]
+
+
+def launches(connection: Connection, claims: Collection[tuple[SessionId, int]]) -> dict[tuple[SessionId, int], Launch]:
+    """How far these attempts are; one that is not there any more is left out."""
+    found = connection.execute(
+        select(
+            attempts.c.session_id,
+            attempts.c.attempt,
+            _seconds(attempts.c.launching_at - attempts.c.claimed_at).label("after_s"),
+            attempts.c.ended_at.is_not(None).label("has_ended"),
+        ).where(
+            and_(
+                attempts.c.session_id == any_(literal([session_id for session_id, _ in claims], ARRAY(Uuid))),
+                attempts.c.attempt == any_(literal([attempt for _, attempt in claims], ARRAY(Integer))),
+            )
+        )
+    )
+    rows = {(SessionId(row.session_id), row.attempt): Launch(row.after_s, row.has_ended) for row in found}
+    return {claim: rows[claim] for claim in claims if claim in rows}
+
+
+def turned(connection: Connection, since: datetime, *, limit: int) -> list[Turned]:
+    """At most `limit` turns from that moment on, the earliest first."""
+    tokens = (turns.c[f"{name}_tokens"] for name in ("input", "output", "cache_read", "cache_write"))
+    statement = (
+        select(turns.c.session_id, turns.c.seq, turns.c.at, *tokens, turns.c.cost_usd)
+        .where(turns.c.at >= since)
+        .order_by(turns.c.at)
+        .limit(limit)
+    )
+    return [
+        Turned(SessionId(session_id), seq, at, Use(*used))
+        for session_id, seq, at, *used in connection.execute(statement)
+    ]
+
+
+def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
+    return cast(func.extract("epoch", span), Double)
