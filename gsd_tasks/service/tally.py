@@ -61,6 +61,11 @@ class Tally:
         self._database = database
         self._place: _Place | None = None
 
+    @property
+    def unlaunched(self) -> int:
+        """How many claims it has seen of which no child was about to begin yet."""
+        return len(self._place.unlaunched) if self._place else 0
+
     def look(self) -> News:
         """What is new. Whatever it raises, the next look finds what this one has not told.
 

@@ -16,7 +16,7 @@ from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.http import metrics_cluster
 from gsd_tasks.service import tally as tally_module
 from gsd_tasks.service.tally import News, Tally
-from gsd_tasks.store import Database, leases, tallies, transitions, turns
+from gsd_tasks.store import Database, dependencies, leases, tallies, transitions, turns
 from tests.http.attempts import Attempt
 from tests.http.world import ANSWERED, FAILED, TURN
 from tests.waiting import until
@@ -148,6 +148,43 @@ def test_a_claim_waited_no_longer_than_since_it_could_be_claimed(
     Attempt(database, session.id)
     until(lambda: scrape()["gsd_claim_latency_seconds_count"] == 1)
     assert 20 <= scrape()["gsd_claim_latency_seconds_sum"] < 30
+
+
+def test_a_claim_waited_no_longer_than_since_the_last_one_that_it_was_to_follow_ended(
+    database: Database, make: Make
+) -> None:
+    tally = Tally(database)
+    tally.look()
+    first = make()
+    second = make(after=(first.id,))
+    with database.connection() as connection:
+        connection.execute(text("UPDATE session_history SET at = at - interval '1 h'"))
+    Attempt(database, first.id).complete()
+    with database.connection() as connection:
+        assert dependencies.let_go(connection, [second.id])
+    Attempt(database, second.id)
+    found: list[float] = []
+
+    def both() -> bool:
+        found.extend(tally.look().claimed_s)
+        return len(found) == 2
+
+    until(both)
+    assert min(found) < 60
+    assert max(found) >= 3600
+
+
+def test_a_claim_is_looked_at_until_its_child_is_about_to_begin_or_never_will(database: Database, make: Make) -> None:
+    tally = Tally(database)
+    tally.look()
+    attempts = [Attempt(database, make().id) for _ in range(2)]
+    until(lambda: tally.look().dispatched_s == [] and tally.unlaunched == 2)
+    attempts[0].complete()
+    with database.connection() as connection:
+        assert leases.mark_launching(connection, attempts[1].claim)
+    assert len(tally.look().dispatched_s) == 1
+    assert tally.unlaunched == 0
+    assert not tally.look().dispatched_s
 
 
 def test_a_look_that_breaks_off_loses_nothing(database: Database, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
