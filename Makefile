@@ -58,7 +58,7 @@ chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
 
 openapi: install ## Write docs/openapi.json anew from the routes
-	$(BIN)/python -m gsd_tasks.http.openapi
+	$(BIN)/python -m gsd_tasks.http.export
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --exit-zero $(CODE)

@@ -14,9 +14,9 @@ from celery.app.trace import build_tracer
 from celery.worker import state
 from celery.worker.request import Request
 
-from gsd_tasks.celery_app import RUN_SESSION
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.service import adopt
+from gsd_tasks.service.messages import RUN_SESSION
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:

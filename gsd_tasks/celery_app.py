@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from gsd_tasks.domain.errors import BrokerUnavailable, ConfigurationError
 from gsd_tasks.domain.session import DEFAULT_PRIORITY, DEFAULT_QUEUE, SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
-from gsd_tasks.service.messages import PRIORITY_STEPS
+from gsd_tasks.service.messages import PRIORITY_STEPS, RUN_SESSION, SWEEP
 from gsd_tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.announcing import Publish
-
-RUN_SESSION: Final = "gsd_tasks.run_session"
-SWEEP: Final = "gsd_tasks.sweep"
 
 #: Whoever takes messages waits for them; sending one takes no time, and what is not sent is sent later.
 PUBLISH_S: Final = 5

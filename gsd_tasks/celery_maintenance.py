@@ -11,9 +11,10 @@ from functools import cache
 from celery import signals
 from celery.utils.nodenames import gethostname
 
-from gsd_tasks.celery_app import SWEEP, make_publish
+from gsd_tasks.celery_app import make_publish
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service.maintenance import Maintenance
+from gsd_tasks.service.messages import SWEEP
 from gsd_tasks.service.sign import BEAT, Sign
 from gsd_tasks.settings import settings
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import Task
 from celery.exceptions import Ignore, Retry
 
-from gsd_tasks.celery_app import RUN_SESSION, SWEEP, app
+from gsd_tasks.celery_app import app
 from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.celery_worker import node
 from gsd_tasks.domain.errors import UsageError
@@ -16,6 +16,7 @@ from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import Status
 from gsd_tasks.service.attempt import Settled
 from gsd_tasks.service.attempt import run_session as attempt_session
+from gsd_tasks.service.messages import RUN_SESSION, SWEEP
 
 
 class SessionFailed(Exception):

@@ -9,8 +9,8 @@ from typing import Any, Final
 from celery.events import EventReceiver
 from flower.events import Events, EventsState
 
-from gsd_tasks.celery_app import RUN_SESSION
 from gsd_tasks.celery_flower.telling import ENDS, Kind, Told, tell
+from gsd_tasks.service.messages import RUN_SESSION
 from gsd_tasks.service.showing import Page, Showing
 from gsd_tasks.telemetry import get_log
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from gsd_tasks.celery_app import RUN_SESSION
 from gsd_tasks.domain.session import HistoryEntry
 from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.service.messages import RUN_SESSION
 from gsd_tasks.store.showing import Label
 
 

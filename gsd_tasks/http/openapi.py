@@ -1,11 +1,8 @@
-"""The OpenAPI document: made from the routes, exported by `python -m gsd_tasks.http.openapi` to docs/openapi.json."""
+"""The OpenAPI document, made from the routes."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
@@ -13,8 +10,6 @@ from gsd_tasks.http.documented import problem_schemas
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-EXPORTED: Final = Path("docs/openapi.json")
 
 
 def describe(app: FastAPI) -> None:
@@ -49,24 +44,7 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def export(path: Path) -> None:
-    """Write the document as it is in the repository."""
-    from gsd_tasks.http.app import create_app
-    from gsd_tasks.settings import Settings
-
-    path.write_text(rendered(create_app(Settings())), encoding="utf-8")
-
-
-def rendered(app: FastAPI) -> str:
-    """The document as text, the same from run to run."""
-    return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
-
-
 def _base64(schema: dict[str, Any]) -> None:
     for kind in schema["anyOf"]:
         if kind.pop("contentMediaType", None) is not None:
             kind["contentEncoding"] = "base64"
-
-
-if __name__ == "__main__":
-    export(Path(sys.argv[1]) if len(sys.argv) > 1 else EXPORTED)

@@ -15,6 +15,9 @@ from gsd_tasks.service.bell import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: What a message asks for: to run the session whose id is its one argument; of maintenance, to sweep.
+RUN_SESSION: Final = "gsd_tasks.run_session"
+SWEEP: Final = "gsd_tasks.sweep"
 #: Every process of the cluster must name its lists alike: this is also the transport's `priority_steps`.
 PRIORITY_STEPS: Final = list(range(LOWEST_PRIORITY + 1))
 #: What stands between the queue's name and the step; the first step's list has the bare name.

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from gsd_tasks.celery_app import RUN_SESSION
 from gsd_tasks.celery_flower.state import SessionsState
 from gsd_tasks.celery_flower.telling import OURS, QUOTING, tell
 from gsd_tasks.domain.session import HistoryEntry, SessionId
 from gsd_tasks.domain.state import TRANSITIONS, Reason, Status
+from gsd_tasks.service.messages import RUN_SESSION
 from gsd_tasks.store.showing import Label
 
 ID = SessionId(UUID(int=7))

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi import definitions
 
 from gsd_tasks.http.app import create_app
 from gsd_tasks.http.documented import schema_name
-from gsd_tasks.http.openapi import EXPORTED, rendered
+from gsd_tasks.http.export import EXPORTED, rendered
 from gsd_tasks.http.problems import FRAMEWORK
 from gsd_tasks.settings import Settings
 from gsd_tasks.wire.problems import LINES, MEDIA_TYPE
