@@ -59,7 +59,15 @@ class Memory:
         while not self._stop.wait(0.1):
             self.worker = max(self.worker, rss_mb(self._worker))
             for child in self._worker.children():
-                self.shim = max(self.shim, rss_mb(child))
+                # Between its fork and its exec it is the worker still, under another number.
+                if not self._is_worker(child):
+                    self.shim = max(self.shim, rss_mb(child))
+
+    def _is_worker(self, child: psutil.Process) -> bool:
+        try:
+            return bool(child.cmdline() == self._worker.cmdline())
+        except psutil.Error:
+            return True
 
 
 def run(cluster: Cluster, pid: int, code: str, size: int) -> tuple[int, str, Memory, float]:
