@@ -1,4 +1,4 @@
-"""The Procfile is a cluster: honcho runs it against servers of somebody's own."""
+"""The Procfile is a cluster: honcho runs it against Debian's Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from gsd_tasks import Client
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.domain.state import Status
+from gsd_tasks.local.embedded import EmbeddedServers
 from gsd_tasks.local.ports import choose_port
 from gsd_tasks.settings import Settings
+from gsd_tasks.store import migrate
+from tests.deploy.debian import debian_servers
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +73,21 @@ class Honcho:
 
 
 @pytest.fixture
+def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
+    """In the place of the embedded ones: those that this test is about."""
+    with debian_servers(tmp_path / "servers") as running:
+        with psycopg.connect(running.database_url) as connection:
+            assert "Debian" in str(connection.execute("SHOW server_version").fetchone())
+        migrate(running.database_url)
+        yield running
+
+
+@pytest.fixture
+def database_url(servers: EmbeddedServers) -> str:
+    return servers.database_url
+
+
+@pytest.fixture
 def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
     assert settings.database_url is not None
     assert settings.redis_url is not None
@@ -97,7 +115,6 @@ def honcho(env: dict[str, str], tmp_path: Path) -> Iterator[Honcho]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("honcho") is None, reason="honcho is not installed")
 def test_honcho_runs_the_procfile_until_it_is_told_to_stop(
     honcho: Honcho, env: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
