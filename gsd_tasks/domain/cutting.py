@@ -12,17 +12,21 @@ PIECE_BYTES: Final = 1024 * 1024
 PATIENCE_NS: Final = 200_000_000
 
 
-class Piece(NamedTuple):
-    """`body` without its newline; `eol` says that one followed; `at_ns` is when its first byte was read, since 1970."""
+class Run(NamedTuple):
+    """Pieces that follow each other and were read together.
+
+    `bodies` are without their newlines; `eol` says that one followed each; `at_ns` is when the first byte of each was
+    read, since 1970.
+    """
 
     at_ns: int
-    body: bytes
+    bodies: list[bytes]
     eol: bool
 
     @property
     def size(self) -> int:
-        """Bytes of the stream that this piece stands for."""
-        return len(self.body) + self.eol
+        """Bytes of the stream that these pieces stand for."""
+        return sum(map(len, self.bodies)) + self.eol * len(self.bodies)
 
 
 class Cutter:
@@ -37,22 +41,24 @@ class Cutter:
         """When the unfinished line has waited long enough, or None when there is none."""
         return self._since_ns + PATIENCE_NS if self._pending else None
 
-    def feed(self, payload: bytes, at_ns: int) -> list[Piece]:
+    def feed(self, payload: bytes, at_ns: int) -> list[Run]:
         """Take the next bytes of the stream, read at `at_ns`, and give the pieces that are complete."""
         lines = payload.split(b"\n")
         rest = lines.pop()
-        pieces: list[Piece] = []
-        for line in lines:
-            if self._pending or len(line) > PIECE_BYTES:
-                pieces += self._lengthen(line, at_ns)
-                pieces.append(self._take(len(self._pending), at_ns, eol=True))
-            else:
-                pieces.append(Piece(at_ns, line, eol=True))
+        runs: list[Run] = []
+        if lines and self._pending:
+            runs += self._finish(lines.pop(0), at_ns)
+        if len(payload) <= PIECE_BYTES:
+            if lines:
+                runs.append(Run(at_ns, lines, eol=True))
+        else:
+            for line in lines:
+                runs += self._finish(line, at_ns)
         if rest:
-            pieces += self._lengthen(rest, at_ns)
-        return pieces
+            runs += self._lengthen(rest, at_ns)
+        return runs
 
-    def overdue(self, now_ns: int) -> list[Piece]:
+    def overdue(self, now_ns: int) -> list[Run]:
         """The unfinished line, if it has waited long enough; a character cut in two stays."""
         if not self._pending or now_ns < self._since_ns + PATIENCE_NS:
             return []
@@ -62,25 +68,30 @@ class Cutter:
             return []
         return [self._take(whole, now_ns, eol=False)]
 
-    def close(self) -> list[Piece]:
+    def close(self) -> list[Run]:
         """The stream has ended: the last line, if it has no newline."""
         return [self._take(len(self._pending), self._since_ns, eol=False)] if self._pending else []
 
-    def _lengthen(self, more: bytes, at_ns: int) -> list[Piece]:
+    def _finish(self, line: bytes, at_ns: int) -> list[Run]:
+        runs = self._lengthen(line, at_ns)
+        runs.append(self._take(len(self._pending), at_ns, eol=True))
+        return runs
+
+    def _lengthen(self, more: bytes, at_ns: int) -> list[Run]:
         if not self._pending:
             self._since_ns = at_ns
         self._pending += more
-        pieces = []
+        runs = []
         # Strictly more: a line of exactly 1 MiB is one row with its newline, not two.
         while len(self._pending) > PIECE_BYTES:
-            pieces.append(self._take(_whole_characters(self._pending, PIECE_BYTES), at_ns, eol=False))
-        return pieces
+            runs.append(self._take(_whole_characters(self._pending, PIECE_BYTES), at_ns, eol=False))
+        return runs
 
-    def _take(self, size: int, at_ns: int, *, eol: bool) -> Piece:
-        piece = Piece(self._since_ns if self._pending else at_ns, bytes(self._pending[:size]), eol)
+    def _take(self, size: int, at_ns: int, *, eol: bool) -> Run:
+        run = Run(self._since_ns if self._pending else at_ns, [bytes(self._pending[:size])], eol)
         del self._pending[:size]
         self._since_ns = at_ns
-        return piece
+        return run
 
 
 def _whole_characters(data: bytearray, limit: int) -> int:

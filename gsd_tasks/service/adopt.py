@@ -121,7 +121,7 @@ def _hear_again(hold: Hold, first_seq: int) -> None:
     seq = first_seq - 1
     while rows := hold.until_answered(partial(_stdout, hold, after_seq=seq)):
         for row in rows:
-            hold.dialogue.hear(row.seq, row.body, eol=row.eol)
+            hold.dialogue.hear(row.seq, [row.body], eol=row.eol)
         seq = rows[-1].seq
 
 

@@ -19,7 +19,7 @@ from gsd_tasks.store import messages
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from gsd_tasks.domain.policy import Ending
@@ -47,7 +47,7 @@ class Monologue:
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    def hear(self, seq: int, body: bytes, *, eol: bool) -> None:
+    def hear(self, first_seq: int, bodies: Sequence[bytes], *, eol: bool) -> None:
         """It is not listened to."""
 
     def tend(self, link: ShimLink) -> None:
@@ -106,13 +106,14 @@ class Dialogue:
         """Let go of the transcript."""
         self._transcriber.close()
 
-    def hear(self, seq: int, body: bytes, *, eol: bool) -> None:
-        """A piece of what the child wrote to its standard output: row `seq`."""
-        before = self.conversation.result
-        self.conversation.feed(body, eol=eol)
-        if (result := self.conversation.result) is not None and result is not before:
-            self._ledger.hear(seq, result)
-            self._answered_at = time.monotonic()
+    def hear(self, first_seq: int, bodies: Sequence[bytes], *, eol: bool) -> None:
+        """Pieces of what the child wrote to its standard output: the rows from `first_seq` on."""
+        for seq, body in enumerate(bodies, first_seq):
+            before = self.conversation.result
+            self.conversation.feed(body, eol=eol)
+            if (result := self.conversation.result) is not None and result is not before:
+                self._ledger.hear(seq, result)
+                self._answered_at = time.monotonic()
 
     def tend(self, link: ShimLink) -> None:
         """Follow the transcript, pass on what people say, end the input when all is said.

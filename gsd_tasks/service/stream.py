@@ -11,7 +11,7 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gsd_tasks.domain.cutting import Cutter, Piece
+from gsd_tasks.domain.cutting import Cutter, Run
 from gsd_tasks.domain.errors import Fenced
 from gsd_tasks.domain.masking import CONTEXT_BYTES
 from gsd_tasks.domain.session import Stream
@@ -29,26 +29,28 @@ if TYPE_CHECKING:
     from gsd_tasks.store import Claim, Database
 
 BATCH_INTERVAL_S: Final = 0.020
+#: From so many on a batch is full. A slice is not divided: there may be as many more as it has bytes.
 BATCH_ROWS: Final = 5_000
 BATCH_BYTES: Final = 2 * 1024 * 1024
 READ_BYTES: Final = 128 * 1024
-#: Cut at a time: a megabyte may be a million empty lines, and each is an object.
+#: Cut at a time: a megabyte may be a million empty lines.
 SLICE_BYTES: Final = 16 * 1024
 TRIM_BYTES: Final = 8 * 1024 * 1024
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ready(NamedTuple):
-    """A piece that waits for its batch."""
+    """Pieces that wait for their batch."""
 
     stream: Stream
-    piece: Piece
+    run: Run
+    size: int
 
 
 class Streamer:
     """Carries one attempt's output from its spool into Postgres, from wherever Postgres stands.
 
-    `on_piece` sees each piece once, in order, before it is committed, with what `masker` hides.
+    `on_run` sees each piece once, in order, before it is committed, with what `masker` hides.
     """
 
     def __init__(
@@ -56,13 +58,13 @@ class Streamer:
         database: Database,
         claim: Claim,
         folder: Path,
-        on_piece: Callable[[Stream, Piece], None],
+        on_run: Callable[[Stream, Run], None],
         begin: Progress,
         masker: Masker | None = None,
     ) -> None:
         self._database = database
         self._claim = claim
-        self._on_piece = on_piece
+        self._on_run = on_run
         committed = {Stream.STDOUT: begin.stdout_bytes, Stream.STDERR: begin.stderr_bytes}
         start = reread_from(folder, committed, masker.context_bytes) if masker else committed
         self._reader = SpoolReader(folder, start[Stream.STDOUT], start[Stream.STDERR])
@@ -70,6 +72,7 @@ class Streamer:
         self._cutters = {Stream.STDOUT: Cutter(), Stream.STDERR: Cutter()}
         self._read: deque[Record] = deque()
         self._ready: deque[Ready] = deque()
+        self._ready_rows = 0
         self._ready_bytes = 0
         self._committed = begin
         self._unsure: tuple[outputs.Batch, Progress] | None = None
@@ -118,7 +121,7 @@ class Streamer:
         return max(0.0, min(waits))
 
     def _fill(self) -> bool:
-        while len(self._ready) < BATCH_ROWS and self._ready_bytes < BATCH_BYTES:
+        while self._ready_rows < BATCH_ROWS and self._ready_bytes < BATCH_BYTES:
             if not self._read:
                 self._read.extend(_slices(self._reader.read(READ_BYTES)))
             if not self._read:
@@ -144,16 +147,18 @@ class Streamer:
     def _cut(self, stream: Stream, payload: bytes, at_ns: int) -> None:
         self._take(stream, self._cutters[stream].feed(payload, at_ns))
 
-    def _take(self, stream: Stream, pieces: list[Piece]) -> None:
-        for piece in pieces:
-            self._on_piece(stream, piece)
-            self._ready.append(Ready(stream, piece))
-            self._ready_bytes += piece.size
+    def _take(self, stream: Stream, runs: list[Run]) -> None:
+        for run in runs:
+            self._on_run(stream, run)
+            size = run.size
+            self._ready.append(Ready(stream, run, size))
+            self._ready_rows += len(run.bodies)
+            self._ready_bytes += size
 
     def _is_due(self, *, at_end: bool) -> bool:
         return (
             at_end
-            or len(self._ready) >= BATCH_ROWS
+            or self._ready_rows >= BATCH_ROWS
             or self._ready_bytes >= BATCH_BYTES
             or time.monotonic() - self._committed_at >= BATCH_INTERVAL_S
         )
@@ -175,12 +180,12 @@ class Streamer:
     def _next_batch(self) -> tuple[outputs.Batch, Progress]:
         batch, size = outputs.Batch(), 0
         counts = {Stream.STDOUT: self._committed.stdout_bytes, Stream.STDERR: self._committed.stderr_bytes}
-        for stream, piece in self._ready:
-            if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
+        for stream, run, run_size in self._ready:
+            if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
                 break
-            batch.add(stream, EPOCH + timedelta(microseconds=piece.at_ns // 1000), piece.body, eol=piece.eol)
-            counts[stream] += piece.size
-            size += piece.size
+            batch.extend(stream, EPOCH + timedelta(microseconds=run.at_ns // 1000), run.bodies, eol=run.eol)
+            counts[stream] += run_size
+            size += run_size
         return batch, Progress(self._committed.last_seq + len(batch), counts[Stream.STDOUT], counts[Stream.STDERR])
 
     def _send_again(self, batch: outputs.Batch, after: Progress) -> None:
@@ -199,8 +204,11 @@ class Streamer:
             raise Fenced(f"session {self._claim.session.id} is no longer ours")
 
     def _has_committed(self, after: Progress) -> None:
-        for _ in range(after.last_seq - self._committed.last_seq):
-            self._ready_bytes -= self._ready.popleft().piece.size
+        left = self._ready_rows - (after.last_seq - self._committed.last_seq)
+        while self._ready_rows > left:
+            _, run, size = self._ready.popleft()
+            self._ready_rows -= len(run.bodies)
+            self._ready_bytes -= size
         self._committed, self._unsure = after, None
         self._committed_at = time.monotonic()
         total = after.stdout_bytes + after.stderr_bytes

@@ -21,7 +21,7 @@ from gsd_tasks.service.spools import end_child
 from gsd_tasks.service.stream import Streamer
 
 if TYPE_CHECKING:
-    from gsd_tasks.domain.cutting import Piece
+    from gsd_tasks.domain.cutting import Run
     from gsd_tasks.service.hold import Hold
     from gsd_tasks.store.leases import Progress
 
@@ -112,10 +112,10 @@ class Vigil:
             if streamer.committed is not before:
                 self._hold.node.bell.ring(session_channel(self._hold.session.id))
 
-    def _hear(self, stream: Stream, piece: Piece) -> None:
-        self._seq += 1
+    def _hear(self, stream: Stream, run: Run) -> None:
         if stream is Stream.STDOUT:
-            self._dialogue.hear(self._seq, piece.body, eol=piece.eol)
+            self._dialogue.hear(self._seq + 1, run.bodies, eol=run.eol)
+        self._seq += len(run.bodies)
 
     def _without_record(self, streamer: Streamer) -> Ending:
         """The shim was killed, and its child with it. What is in the spool is an exact prefix: it is kept."""

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
+from gsd_tasks.store.arrays import Array, ArrayDumper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +157,7 @@ def _engine(url: str, connections: int, name: str) -> Engine:
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
     dbapi_connection.prepare_threshold = 2
+    dbapi_connection.adapters.register_dumper(Array, ArrayDumper)
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SERVER_SOCKET.items())
     dbapi_connection.execute(f"SELECT {settings}")
 

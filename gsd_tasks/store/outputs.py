@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+import struct
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from sqlalchemy import func, select
 
 from gsd_tasks.domain.session import OutputRow, SessionId, Stream
+from gsd_tasks.store.arrays import Array
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.store.rows import to_output
 from gsd_tasks.store.tables import session_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Select, Subquery
 
     from gsd_tasks.store.holding import Claim
+
+# Types, by the numbers that they have in every Postgres (pg_type.dat).
+BOOL: Final = 16
+BYTEA: Final = 17
+TEXT: Final = 25
+TIMESTAMPTZ: Final = 1184
+POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+_MOMENT: Final = struct.Struct(">q")
 
 # Written out, not built: binary arrays (`%b`) are what makes it fast, and the driver alone can send them. One
 # statement, so that the lease's row is locked only when all of it has arrived. `last_seq` is the offset of the guard:
@@ -38,27 +50,36 @@ WITH held AS (
 """
 
 
-@dataclass(slots=True)
 class Batch:
-    """Rows to append, column by column, and how much of each stream the attempt has after them."""
+    """Rows to append."""
 
-    streams: list[str] = field(default_factory=list)
-    written_at: list[datetime] = field(default_factory=list)
-    data: list[str | None] = field(default_factory=list)
-    raw: list[bytes | None] = field(default_factory=list)
-    eol: list[bool] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.streams = Array(TEXT)
+        self.written_at = Array(TIMESTAMPTZ)
+        self.data = Array(TEXT)
+        self.raw = Array(BYTEA)
+        self.eol = Array(BOOL)
 
     def __len__(self) -> int:
         return len(self.streams)
 
     def add(self, stream: Stream, written_at: datetime, body: bytes, *, eol: bool) -> None:
-        """One row: as text where it is text that Postgres can hold."""
-        data, raw = _as_text(body)
-        self.streams.append(stream.value)
-        self.written_at.append(written_at)
-        self.data.append(data)
-        self.raw.append(raw)
-        self.eol.append(eol)
+        """One row."""
+        self.extend(stream, written_at, [body], eol=eol)
+
+    def extend(self, stream: Stream, written_at: datetime, bodies: Sequence[bytes], *, eol: bool) -> None:
+        """A row for each body: as text where it is text that Postgres can hold."""
+        is_text = _are_text(bodies)
+        if not is_text and len(bodies) > 1:
+            for body in bodies:
+                self.add(stream, written_at, body, eol=eol)
+            return
+        self.streams.repeat(stream.encode(), len(bodies))
+        self.written_at.repeat(_MOMENT.pack((written_at - POSTGRES_EPOCH) // MICROSECOND), len(bodies))
+        self.eol.repeat(b"\1" if eol else b"\0", len(bodies))
+        filled, empty = (self.data, self.raw) if is_text else (self.raw, self.data)
+        filled.extend(bodies)
+        empty.repeat(None, len(bodies))
 
 
 def append(connection: Connection, claim: Claim, batch: Batch, before: Progress, after: Progress) -> bool:
@@ -118,10 +139,13 @@ def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select
     )
 
 
-def _as_text(body: bytes) -> tuple[str | None, bytes | None]:
-    if b"\0" in body:
-        return None, body
+def _are_text(bodies: Sequence[bytes]) -> bool:
+    """Of a whole run at once: no character of UTF-8 goes over a newline."""
+    together = b"\n".join(bodies)
+    if b"\0" in together:
+        return False
     try:
-        return body.decode(), None
+        together.decode()
     except UnicodeDecodeError:
-        return None, body
+        return False
+    return True
