@@ -1,0 +1,181 @@
+"""What is measured: figures, each of ours beside its yardstick, in repetitions that take turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+#: What one repetition gave, by quantity.
+Reading = Mapping[str, float]
+
+
+class Role(StrEnum):
+    """As what somebody takes part."""
+
+    OURS = "ours"
+    #: What the machine, or the bare parts that everybody is built of, could do.
+    YARDSTICK = "yardstick"
+    #: Another system that does the same.
+    PEER = "peer"
+
+
+class Contestant(Protocol):
+    """Somebody who does what is measured."""
+
+    name: str
+    role: Role
+
+    def run(self) -> Reading:
+        """Do it once."""
+
+
+class Verdict(NamedTuple):
+    """How ours stands to the goal: the number that counts, in words, and whether that is enough."""
+
+    number: float
+    words: str
+    met: bool
+
+
+class Goal(Protocol):
+    """What ours is to reach."""
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
+        """By the repetitions of both, the first of one beside the first of the other."""
+
+    def __str__(self) -> str:
+        """As a table has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatioAtLeast:
+    """Ours is at least this much of the yardstick."""
+
+    least: float
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
+        ratio = statistics.median(_ratios(ours, yardstick))
+        return Verdict(ratio, f"{ratio:.2f}", ratio >= self.least)
+
+    def __str__(self) -> str:
+        return f"≥ {self.least:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class RatioAtMost:
+    """Ours is at most this many times the yardstick."""
+
+    most: float
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
+        ratio = statistics.median(_ratios(ours, yardstick))
+        return Verdict(ratio, f"{ratio:.2f} x", ratio <= self.most)
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:g} x"
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Ours is at most so much more than the yardstick."""
+
+    most: float
+    unit: str
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
+        more = statistics.median(one - other for one, other in zip(ours, yardstick, strict=True))
+        return Verdict(more, f"{more:+.1f} {self.unit}", more <= self.most)
+
+    def __str__(self) -> str:
+        return f"within {self.most:g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Ours is at most this, whatever others do."""
+
+    most: float
+    unit: str
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:  # noqa: ARG002 - as all goals
+        median = statistics.median(ours)
+        return Verdict(median, f"{median:,.4g} {self.unit}", median <= self.most)
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:,g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """Ours is at least this, whatever others do."""
+
+    least: float
+    unit: str
+
+    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:  # noqa: ARG002 - as all goals
+        median = statistics.median(ours)
+        return Verdict(median, f"{median:,.4g} {self.unit}", median >= self.least)
+
+    def __str__(self) -> str:
+        return f"≥ {self.least:,g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table: which quantity of a contest, and what of it is enough."""
+
+    key: str
+    what: str
+    quantity: str
+    unit: str
+    goal: Goal
+    #: Whether more of it is better: of several yardsticks, the best one counts.
+    more_is_better: bool = True
+
+
+@dataclass(slots=True)
+class Result:
+    """What everybody gave, repetition by repetition."""
+
+    figures: Sequence[Figure]
+    roles: dict[str, Role] = field(default_factory=dict)
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+
+    def series(self, name: str, quantity: str) -> list[float]:
+        """One quantity of one contestant, in the order of the repetitions."""
+        return [reading[quantity] for reading in self.readings[name] if quantity in reading]
+
+    def names(self, role: Role, quantity: str) -> list[str]:
+        """Those of a role who have that quantity."""
+        return [name for name, its in self.roles.items() if its is role and self.series(name, quantity)]
+
+    def yardstick(self, figure: Figure) -> str | None:
+        """The best one, by its median."""
+        best = max if figure.more_is_better else min
+        names = self.names(Role.YARDSTICK, figure.quantity)
+        return best(names, key=lambda name: statistics.median(self.series(name, figure.quantity)), default=None)
+
+    def verdict(self, figure: Figure) -> Verdict:
+        """Of ours, against the best yardstick."""
+        (ours,) = self.names(Role.OURS, figure.quantity)
+        yardstick = self.yardstick(figure)
+        beside = [] if yardstick is None else self.series(yardstick, figure.quantity)
+        return figure.goal.judge(self.series(ours, figure.quantity), beside)
+
+
+def take_turns(figures: Sequence[Figure], contestants: Sequence[Contestant], repetitions: int) -> Result:
+    """Each runs once unmeasured, to warm up, and then as often as that, always one after the other."""
+    for contestant in contestants:
+        contestant.run()
+    result = Result(figures, {contestant.name: contestant.role for contestant in contestants})
+    for _ in range(repetitions):
+        for contestant in contestants:
+            result.readings.setdefault(contestant.name, []).append(contestant.run())
+    return result
+
+
+def _ratios(ours: Sequence[float], yardstick: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, yardstick, strict=True)]
