@@ -8,10 +8,10 @@ import hmac
 from base64 import b64decode
 from collections.abc import Iterable
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+from gsd_tasks.domain.hosts import host_name, known_hosts
+
 READING: Final = ("GET", "HEAD")
 #: The page of tasks asks for its rows by POST.
 READ_BY_POST: Final = "/tasks/datatable"
@@ -30,19 +30,19 @@ class Refusal(NamedTuple):
 class Gate:
     """Looks at each request before anything else does.
 
-    `credentials` are `user:password` texts. `hosts` are the names by which browsers may call: against a page that has
-    its own name lead here (DNS rebinding).
+    `credentials` are `user:password` texts. `hosts` are the names by which browsers may call, beside those of this
+    machine.
     """
 
     def __init__(self, credentials: Iterable[str], hosts: Iterable[str], *, url_prefix: str = "") -> None:
         self._digests = [_digest(text.encode()) for text in credentials]
-        self._hosts = frozenset(_as_in_header(name) for name in (*LOOPBACK, *hosts) if name)
+        self._hosts = known_hosts(hosts)
         self._prefix = f"/{url_prefix.strip('/')}" if url_prefix.strip("/") else ""
 
     def refusal(self, method: str, path: str, *, host: str, authorization: str, read_only: bool) -> Refusal | None:
         """Why this request gets no further; None: it does."""
-        if _name(host) not in self._hosts:
-            words = f"{_name(host)!r} is none of Flower's names here: see GSD_FLOWER_HOSTS"
+        if (name := host_name(host)) not in self._hosts:
+            words = f"{name!r} is none of Flower's names here: see GSD_FLOWER_HOSTS"
             return Refusal(HTTPStatus.MISDIRECTED_REQUEST, words)
         if not self._knows(authorization):
             return Refusal(HTTPStatus.UNAUTHORIZED, "this needs a user and a password")
@@ -73,16 +73,3 @@ class Gate:
 def _digest(text: bytes) -> bytes:
     """Of equal length, whatever was given: how long a password is, the time that it takes does not tell."""
     return hashlib.sha256(text).digest()
-
-
-def _name(host: str) -> str:
-    """The name in a `Host`, without its port."""
-    text = host.lower()
-    return text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
-
-
-def _as_in_header(name: str) -> str:
-    try:
-        return f"[{name}]" if isinstance(ip_address(name), IPv6Address) else name
-    except ValueError:
-        return name.lower()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from gsd_tasks import __version__
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.hosts import in_url
 from gsd_tasks.local.addresses import api_of, running_api
 from gsd_tasks.telemetry import get_log
 
@@ -83,7 +84,7 @@ def _check_url(url: str) -> str:
         raise ConfigurationError(
             "GSD_API_URL: must be scheme, host, port and path alone; the token has its own setting"
         )
-    shown = f"[{host}]" if ":" in host else host
+    shown = in_url(host)
     return shown if port is None else f"{shown}:{port}"
 
 

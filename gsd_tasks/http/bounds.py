@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 
 from gsd_tasks.domain.errors import TooLarge
+from gsd_tasks.domain.hosts import host_name, known_hosts
 from gsd_tasks.http.answers import ProblemAnswer
 from gsd_tasks.http.lingering import Lingering
 from gsd_tasks.http.problems import answer_to, framework_problem, internal_answer
@@ -29,7 +29,6 @@ LONGEST_TARGET: Final = 8 * 1024
 SLOWEST_BODY_S: Final = 60.0
 #: A probe calls by whatever address it has, and is told nothing that a stranger may not know.
 ANYBODYS: Final = frozenset({"/healthz", "/readyz"})
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 #: Headers of which a second one would leave open which of them counts.
 _SINGLE: Final = frozenset(
@@ -52,8 +51,8 @@ class BodyTooLarge(HTTPException):
 
 
 def hosts_of(settings: Settings) -> frozenset[str]:
-    """The names by which clients may call the API: against a page that has its own name lead here (DNS rebinding)."""
-    return frozenset(_as_in_header(name) for name in (*LOOPBACK, settings.api_host, *settings.api_hosts) if name)
+    """The names by which clients may call the API."""
+    return known_hosts((settings.api_host, *settings.api_hosts))
 
 
 class BodyTooSlow(HTTPException):
@@ -116,7 +115,7 @@ class Bounds:
             # Where it ends, whoever stands in front may have taken from the other one (RFC 9112, section 6.1).
             words = "there are a Content-Length and a Transfer-Encoding: send one of them"
             return ProblemAnswer(framework_problem(HTTPStatus.BAD_REQUEST, words), {"Connection": "close"})
-        if scope["path"] not in ANYBODYS and _name(given.get(b"host", b"")) not in self._hosts:
+        if scope["path"] not in ANYBODYS and host_name(given.get(b"host", b"").decode("latin-1")) not in self._hosts:
             return ProblemAnswer(framework_problem(HTTPStatus.MISDIRECTED_REQUEST))
         length = given.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._largest_body:
@@ -172,19 +171,3 @@ class _Bounded:
         if self._left < 0:
             raise BodyTooLarge
         return message
-
-
-def _name(host: bytes) -> str:
-    """The name in a `Host`, without its port."""
-    text = host.decode("latin-1").lower()
-    if text.startswith("["):
-        return text.partition("]")[0] + "]"
-    return text.partition(":")[0]
-
-
-def _as_in_header(name: str) -> str:
-    try:
-        is_v6 = isinstance(ip_address(name), IPv6Address)
-    except ValueError:
-        is_v6 = False
-    return f"[{name}]" if is_v6 else name.lower()

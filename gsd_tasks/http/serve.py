@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.hosts import in_url
 from gsd_tasks.http.app import create_app
 from gsd_tasks.http.metrics_place import Place
 from gsd_tasks.http.protocol import BoundedProtocol
@@ -62,7 +63,7 @@ def serve(settings: Settings, front: Front, say: Callable[[str], object], warn: 
             )
     with _listen(settings.api_host, settings.api_port) as listener:
         host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
+        shown = in_url(host)
         server = uvicorn.Server(_config(settings, front))
         if front.certfile is None and not ipaddress.ip_address(host).is_loopback:
             warn(f"whoever is on the way to {shown}:{port} can read tokens: put TLS in front, or give --certfile")

@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.hosts import in_url, reached_at
 from gsd_tasks.local.life import end, find_leftover
 from gsd_tasks.local.ports import choose_port, is_free
 from gsd_tasks.local.stamp import read_stamp
@@ -18,8 +19,6 @@ from gsd_tasks.settings import Settings
 
 ANSWER_BOUND_S: Final = 1.0
 FORMER_BOUND_S: Final = 20.0
-#: Any address of this machine; clients on it take loopback.
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - named, not listened at
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +29,9 @@ class ApiPlace:
     port: int
 
     @property
-    def reached_at(self) -> str:
-        """The address by which a client on this machine reaches it."""
-        return _ANY.get(self.host, self.host)
-
-    @property
     def url(self) -> str:
         """For clients on this machine."""
-        host = self.reached_at
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{in_url(reached_at(self.host))}:{self.port}"
 
     def is_served_by(self, pid: int) -> bool:
         """Whether this process listens there and is well: a stranger on that port answers too."""
@@ -58,7 +51,7 @@ class ApiPlace:
         return self._status_of("/healthz") == http.client.OK
 
     def _status_of(self, path: str) -> int | None:
-        connection = http.client.HTTPConnection(self.reached_at, self.port, timeout=ANSWER_BOUND_S)
+        connection = http.client.HTTPConnection(reached_at(self.host), self.port, timeout=ANSWER_BOUND_S)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
