@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from enum import StrEnum
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,39 +78,29 @@ def _read_sign(settings: Settings, part: Part, name: str | None) -> Condition:
 
 
 def _ask_api(settings: Settings) -> Condition:
-    import http.client
-
-    from gsd_tasks.service.sign import Condition, State
-
-    status, said = _ask(settings.api_host, settings.api_port, "/readyz")
-    if status is None:
-        return Condition(State.SILENT, said)
-    return Condition(State.WELL if status == http.client.OK else State.HINDERED, said)
+    return _ask(settings.api_host, settings.api_port, "/readyz", HTTPStatus.OK)
 
 
 def _ask_flower(settings: Settings) -> Condition:
     """That it asks for the password is a sign of health: whoever checks it need not know that."""
+    return _ask(settings.flower_host, settings.flower_port, "/healthcheck", HTTPStatus.UNAUTHORIZED)
+
+
+def _ask(host: str, port: int, path: str, well: HTTPStatus) -> Condition:
+    """Whether a part of this host answers as it does when it is well; and what it says."""
     import http.client
 
+    from gsd_tasks.domain.hosts import reached_at
     from gsd_tasks.service.sign import Condition, State
 
-    status, said = _ask(settings.flower_host, settings.flower_port, "/healthcheck")
-    if status is None:
-        return Condition(State.SILENT, said)
-    return Condition(State.WELL if status == http.client.UNAUTHORIZED else State.HINDERED, said)
-
-
-def _ask(host: str, port: int, path: str) -> tuple[int | None, str]:
-    """What a part of this host answers; None, and why, if it does not."""
-    import http.client
-
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    host = reached_at(host)
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read(1000).decode(errors="replace").strip()
+        said = answer.read(1000).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return None, f"nothing answers at {host} port {port}: {error}"
+        return Condition(State.SILENT, f"nothing answers at {host} port {port}: {error}")
     finally:
         connection.close()
+    return Condition(State.WELL if answer.status == well else State.HINDERED, said)
