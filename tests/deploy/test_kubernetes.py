@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import typer.main
 import yaml
+from kubernetes_validate import validate
 
 from gsd_tasks.cli.app import _app
 from gsd_tasks.domain.session import SLOTS, Holder, SessionId, Submission
@@ -49,7 +50,6 @@ def containers() -> Iterator[tuple[str, Manifest, Manifest]]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_manifest_fits_the_schema_of_kubernetes(version: str) -> None:
-    validate = pytest.importorskip("kubernetes_validate").validate
     for document in manifests():
         if document["kind"] not in FOREIGN:
             validate(document, version, strict=True)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import promql_parser as promql
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -18,8 +19,6 @@ from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.app import create_app
 from gsd_tasks.service import tokens
 from gsd_tasks.settings import Settings
-
-promql = pytest.importorskip("promql_parser")
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 #: What Prometheus adds to each series that it takes from somewhere.
@@ -104,6 +103,7 @@ def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     for node in found:
         selector = getattr(node, "vector_selector", node)
         if isinstance(selector, promql.VectorSelector):
+            assert selector.name is not None, expression
             yield selector.name, {matcher.name for matcher in selector.matchers.matchers if matcher.name != "__name__"}
 
 
@@ -111,5 +111,5 @@ def grouped(expression: str) -> set[str]:
     """The labels that it groups by."""
     found: list[Any] = []
     promql.walk(promql.parse(expression), found.append)
-    aggregates = [node for node in found if isinstance(node, promql.AggregateExpr) and node.modifier is not None]
-    return {label for node in aggregates for label in node.modifier.labels}
+    modifiers = [node.modifier for node in found if isinstance(node, promql.AggregateExpr)]
+    return {label for modifier in modifiers if modifier is not None for label in modifier.labels}
