@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import shutil
 import signal
@@ -11,16 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 import redis
 
 from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
 from gsd_tasks.settings import Settings, read_settings
-from gsd_tasks.store import Database, migrate
+from gsd_tasks.store import Database
 from tests.cluster import Cluster
+from tests.databases import make_template, own_database
 
 # A crash of the host loses a test run, not somebody's sessions, and nobody has a replica of it: what is written for
 # those two alone is left out. What a client sees of a commit, `synchronous_commit` among it, is as it is in earnest.
@@ -38,7 +36,6 @@ FAST_POSTGRES = {
 MEMORY = Path("/dev/shm")
 SERVERS_NEED_BYTES = 2**30
 PREFIX, LOCK = "gsd-servers-", "lock"
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,9 +60,7 @@ def servers() -> Iterator[EmbeddedServers]:
             _kept(folder),
             embedded_servers(folder / "s", extra_postgres_settings=FAST_POSTGRES) as running,
         ):
-            with psycopg.connect(running.database_url, autocommit=True) as connection:
-                connection.execute("CREATE DATABASE template_gsd")
-            migrate(_named(running.database_url, "template_gsd"))
+            make_template(running)
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -74,11 +69,8 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture
 def database_url(servers: EmbeddedServers) -> Iterator[str]:
     """An own database with the present schema."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_gsd STRATEGY FILE_COPY")
-        yield _named(servers.database_url, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with own_database(servers) as url:
+        yield url
 
 
 @pytest.fixture
@@ -139,7 +131,3 @@ def _clear_up(place: Path) -> None:
         with suppress(OSError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
-
-
-def _named(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from gsd_tasks import Client
@@ -20,9 +16,9 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
 from tests.client.adapter import Adapted
 from tests.client.running_api import RunningApi, make_token
+from tests.databases import own_database
 
 KINDS = ("database", "http", "async")
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -43,25 +39,22 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    name = f"clients_{next(_numbers)}"
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_gsd")
-    url = urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
-    settings = Settings(database_url=url, redis_url=servers.redis_url, state_dir=Path(tmp_path_factory.mktemp("state")))
-    database = Database(url)
-    with RunningApi(settings) as api:
-        token = make_token(database)
-        clients = {
-            "database": DatabaseClient(settings=settings),
-            "http": HttpClient(settings=settings, url=api.url, token=token),
-            "async": cast("Client", Adapted(settings=settings, url=api.url, token=token)),
-        }
-        yield World(settings, database, api.url, token, clients)
-        for client in clients.values():
-            client.close()
-    database.close()
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with own_database(servers) as database_url:
+        settings = Settings(
+            database_url=database_url, redis_url=servers.redis_url, state_dir=tmp_path_factory.mktemp("state")
+        )
+        database = Database(database_url)
+        with RunningApi(settings) as api:
+            token = make_token(database)
+            clients = {
+                "database": DatabaseClient(settings=settings),
+                "http": HttpClient(settings=settings, url=api.url, token=token),
+                "async": cast("Client", Adapted(settings=settings, url=api.url, token=token)),
+            }
+            yield World(settings, database, api.url, token, clients)
+            for client in clients.values():
+                client.close()
+        database.close()
 
 
 @pytest.fixture(params=KINDS)

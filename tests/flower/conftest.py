@@ -9,9 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 import redis
 
@@ -20,6 +18,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.local.embedded import EmbeddedServers
 from gsd_tasks.local.ports import choose_port
 from tests.cluster import Cluster
+from tests.databases import own_database
 from tests.waiting import until
 
 #: What a page must never show, whatever it stands in.
@@ -99,12 +98,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE flower TEMPLATE template_gsd STRATEGY FILE_COPY")
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
-    database_url = urlsplit(servers.database_url)._replace(path="/flower").geturl()
-    with Cluster(database_url, servers.redis_url, tmp_path_factory.mktemp("flower")) as cluster:
+    with (
+        own_database(servers) as database_url,
+        Cluster(database_url, servers.redis_url, tmp_path_factory.mktemp("flower")) as cluster,
+    ):
         world = World(cluster, choose_port(None))
         world.start_flower()
         _work(world)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -21,6 +19,7 @@ from gsd_tasks.service import tokens
 from gsd_tasks.service.submit import submit
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
+from tests.databases import own_database
 
 Make = Callable[..., Session]
 
@@ -46,10 +45,7 @@ def api(app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def shared(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The same for all tests of a module, with everything that they leave behind."""
-    name = f"shared_{uuid.uuid4().hex}"
-    url = urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_gsd")
+    with own_database(servers) as url:
         settings = Settings(
             database_url=SecretStr(url),
             redis_url=SecretStr(servers.redis_url),
@@ -57,7 +53,6 @@ def shared(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -
         )
         with asked(create_app(settings)) as client:
             yield client
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import psycopg
 import pytest
 
 from gsd_tasks.domain.retention import Rule
@@ -14,6 +13,7 @@ from gsd_tasks.domain.state import FINAL, Status
 from gsd_tasks.local.embedded import EmbeddedServers
 from gsd_tasks.store import Connection, Database, bygone, ended, leftovers, records
 from gsd_tasks.store.ended import Found, Place
+from tests.databases import own_database
 from tests.store import filling
 from tests.store.filling import session_id
 from tests.store.plans import MODES, explained
@@ -74,9 +74,7 @@ CASES: Final[dict[str, Case]] = {
 
 @pytest.fixture(scope="module")
 def filled(servers: EmbeddedServers) -> Iterator[Database]:
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE prune_plans TEMPLATE template_gsd")
-        url = servers.database_url.rsplit("/", 1)[0] + "/prune_plans"
+    with own_database(servers) as url:
         database = Database(url)
         try:
             filling.fill(url, FILLED)
@@ -84,7 +82,6 @@ def filled(servers: EmbeddedServers) -> Iterator[Database]:
             yield database
         finally:
             database.close()
-            connection.execute("DROP DATABASE prune_plans WITH (FORCE)")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from gsd_tasks.domain.claude_results import Tokens
@@ -48,6 +47,7 @@ from gsd_tasks.store import (
 from gsd_tasks.store.holding import Held
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.store.transitions import New
+from tests.databases import own_database
 from tests.store import filling
 from tests.store.filling import QUEUED, RUNNING, session_id
 from tests.store.plans import MODES, explained
@@ -275,14 +275,9 @@ CASES: Final[dict[str, Case]] = {
 
 @pytest.fixture(scope="module")
 def filled(servers: EmbeddedServers) -> Iterator[str]:
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE plans TEMPLATE template_gsd")
-        url = servers.database_url.rsplit("/", 1)[0] + "/plans"
-        try:
-            filling.fill(url, FILLED)
-            yield url
-        finally:
-            connection.execute("DROP DATABASE plans WITH (FORCE)")
+    with own_database(servers) as url:
+        filling.fill(url, FILLED)
+        yield url
 
 
 @pytest.fixture(scope="module", params=["of a quiet hour", "of now"])
