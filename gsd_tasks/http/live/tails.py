@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gsd_tasks.http.live.pages import Pages
 
 CACHE_BYTES: Final = 32 * 1024 * 1024
-#: Between two wake-ups, at least; and how much longer for each follower there is, as serving one takes some 0.2 ms.
+#: Between two wake-ups, at least; and for each follower there is, if that is more, as serving one takes some 0.2 ms.
 GAP_S: Final = 0.020
 GAP_OF_ONE_S: Final = 0.000_25
 _UNSEEN: Final = Head(-1, -1, Status.QUEUED)
