@@ -6,9 +6,10 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
-from gsd_tasks import AsyncClient
+from gsd_tasks import AsyncClient, Client
+from gsd_tasks.client.http import HttpClient
 
 _END: Final = object()
 
@@ -54,3 +55,10 @@ class Adapted:
                 yield found
         finally:
             self._run(given.aclose())
+
+
+#: The clients that know nothing but an API, by their kinds.
+OVER_HTTP: Final[dict[str, Callable[..., Client]]] = {
+    "http": HttpClient,
+    "async": cast("Callable[..., Client]", Adapted),
+}

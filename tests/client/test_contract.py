@@ -18,40 +18,7 @@ from gsd_tasks.domain.state import Reason, Status, Wanted
 from gsd_tasks.domain.submission import LARGEST_PROMPT_BYTES
 from gsd_tasks.wire.plain import plain
 from tests.client.conftest import World
-from tests.conversations import converse
 from tests.http.attempts import Attempt
-
-_threads = (f"thread {number}" for number in itertools.count(1))
-
-
-@pytest.fixture
-def thread() -> str:
-    """A thread of the test's own: the database is for the whole module."""
-    return next(_threads)
-
-
-@pytest.fixture
-def queued(world: World, thread: str) -> Callable[..., Session]:
-    """A session that is queued."""
-
-    def queued(**request: Any) -> Session:
-        asked: Any = {"command": ["true"], "working_dir": "/", "thread": thread} | request
-        return world.client.enqueue(**asked)
-
-    return queued
-
-
-@pytest.fixture
-def talking(world: World, queued: Callable[..., Session]) -> Callable[..., Session]:
-    """A Claude session with a conversation, which is paused."""
-
-    def talking(**request: Any) -> Session:
-        session = queued(command=None, prompt="Fix it", env={"ANTHROPIC_API_KEY": "x"}, **request)
-        with world.database.connection() as connection:
-            converse(connection, session.id, 3)
-        return world.client.pause(session.id)
-
-    return talking
 
 
 def told(error: GsdError) -> tuple[type[GsdError], str, dict[str, Any]]:

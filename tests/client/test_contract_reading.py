@@ -22,12 +22,10 @@ from gsd_tasks.store import outputs
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.wire.plain import plain
 from tests.client.conftest import World
-from tests.client.test_contract import queued, same_error, talking, thread
+from tests.client.test_contract import same_error
 from tests.conversations import spoil
 from tests.http.attempts import Attempt
 from tests.workers import register_worker
-
-__all__ = ["queued", "talking", "thread"]
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ODD = [
@@ -65,16 +63,6 @@ def printed(world: World) -> Session:
     write_odd(world, attempt)
     attempt.complete()
     return world.client.get(session.id)
-
-
-@pytest.fixture
-def writing(world: World, queued: Callable[..., Session]) -> Iterator[tuple[Session, Attempt]]:
-    """One that runs; it is ended if the test does not."""
-    session = queued()
-    attempt = Attempt(world.database, session.id)
-    yield session, attempt
-    if world.client.get(session.id).status is Status.RUNNING:
-        attempt.complete()
 
 
 PAGES: list[dict[str, Any]] = [

@@ -13,11 +13,8 @@ import pytest
 from gsd_tasks import Client
 from gsd_tasks.domain.session import Session
 from tests.client.conftest import KINDS, World
-from tests.client.test_contract import queued, talking, thread
 from tests.client.test_contract_methods import METHODS
 from tests.http.attempts import Attempt
-
-__all__ = ["queued", "talking", "thread"]
 
 #: What is no call: it has its own tests.
 LIFE = {"close"}

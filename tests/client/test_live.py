@@ -9,30 +9,26 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
-from gsd_tasks import AsyncClient, Client, Event
+from gsd_tasks import AsyncClient, Event
 from gsd_tasks.client import tailing
 from gsd_tasks.client.http import HttpClient
 from gsd_tasks.domain.errors import ApiUnavailable
 from gsd_tasks.domain.session import OutputRow, Session
 from gsd_tasks.domain.state import Status
 from tests.chaos.proxy import Loop, Wire
-from tests.client.adapter import Adapted
+from tests.client.adapter import OVER_HTTP
 from tests.client.conftest import World
 from tests.client.running_api import RunningApi
 from tests.client.scripted_api import Request, ScriptedApi
-from tests.client.test_contract import queued, thread
 from tests.http.attempts import Attempt
 from tests.waiting import until
 
-__all__ = ["queued", "thread"]
-
-KINDS: Final[dict[str, Callable[..., Client]]] = {"http": HttpClient, "async": cast("Callable[..., Client]", Adapted)}
 ROWS: Final = 60
 FOLLOWED: Final = 50
 
@@ -41,15 +37,6 @@ FOLLOWED: Final = 50
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tailing, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(tailing, "LONGEST_PAUSE_S", 0.1)
-
-
-@pytest.fixture
-def writing(world: World, queued: Callable[..., Session]) -> Iterator[tuple[Session, Attempt]]:
-    session = queued()
-    attempt = Attempt(world.database, session.id)
-    yield session, attempt
-    if world.client.get(session.id).status is Status.RUNNING:
-        attempt.complete()
 
 
 class Cable:
@@ -90,12 +77,12 @@ def write(attempt: Attempt) -> None:
     attempt.complete()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OVER_HTTP)
 def test_cut_again_and_again_nothing_is_missing_and_nothing_comes_twice(
     world: World, kind: str, writing: tuple[Session, Attempt], cable: Cable
 ) -> None:
     session, attempt = writing
-    with KINDS[kind](settings=world.settings, url=cable.url, token=world.token) as client:
+    with OVER_HTTP[kind](settings=world.settings, url=cable.url, token=world.token) as client:
         client.on("session:output")(lambda _: None)
         told: list[OutputRow] = []
 
@@ -121,7 +108,7 @@ def test_cut_again_and_again_nothing_is_missing_and_nothing_comes_twice(
     assert [(row.seq, row.as_text()) for row in told] == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OVER_HTTP)
 def test_a_download_that_is_cut_again_and_again_is_whole(
     world: World, kind: str, writing: tuple[Session, Attempt], cable: Cable
 ) -> None:
@@ -131,7 +118,7 @@ def test_a_download_that_is_cut_again_and_again_is_whole(
     attempt.complete()
     pieces: list[bytes] = []
     cut_at = 2**20
-    with KINDS[kind](settings=world.settings, url=cable.url, token=world.token) as client:
+    with OVER_HTTP[kind](settings=world.settings, url=cable.url, token=world.token) as client:
         for piece in client.raw_output(session.id):
             pieces.append(piece)
             if sum(map(len, pieces)) >= cut_at:
@@ -141,13 +128,13 @@ def test_a_download_that_is_cut_again_and_again_is_whole(
     assert b"".join(pieces) == b"".join(world.client.raw_output(session.id))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OVER_HTTP)
 def test_an_api_that_is_started_anew_is_gone_on_with(world: World, kind: str, writing: tuple[Session, Attempt]) -> None:
     session, attempt = writing
     first = RunningApi(world.settings)
     with first:
         url, heard = first.url, threading.Event()
-        client = KINDS[kind](settings=world.settings, url=url, token=world.token)
+        client = OVER_HTTP[kind](settings=world.settings, url=url, token=world.token)
         followed: list[OutputRow] = []
         ended: list[Session] = []
 
@@ -172,7 +159,7 @@ def test_an_api_that_is_started_anew_is_gone_on_with(world: World, kind: str, wr
     assert [session.status for session in ended] == [Status.COMPLETED]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OVER_HTTP)
 def test_what_is_enqueued_runs_once_though_the_answer_is_lost(world: World, kind: str, thread: str) -> None:
     lost = iter([True])
 
@@ -189,7 +176,7 @@ def test_what_is_enqueued_runs_once_though_the_answer_is_lost(world: World, kind
     asked: Any = {"command": ["true"], "working_dir": "/", "thread": thread}
     with (
         ScriptedApi(pass_on) as between,
-        KINDS[kind](settings=world.settings, url=between.url, token=world.token) as client,
+        OVER_HTTP[kind](settings=world.settings, url=between.url, token=world.token) as client,
     ):
         one = client.enqueue(**asked, key=f"{thread} one")
         assert len(between.asked) == 2, "with a key it is asked again"

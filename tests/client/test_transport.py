@@ -31,7 +31,7 @@ from gsd_tasks.domain.errors import (
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.settings import Settings
 from gsd_tasks.wire.problems import MEDIA_TYPE, to_problem
-from tests.client.adapter import Adapted
+from tests.client.adapter import OVER_HTTP
 from tests.client.scripted_api import TOKEN, Request, ScriptedApi
 from tests.client.test_tailing import event, rows
 from tests.sessions import ID, entry, session
@@ -46,7 +46,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"gsd_tasks.client.{module}.AGAIN_S", (0.01, 0.02))
 
 
-KINDS: dict[str, Callable[..., Client]] = {"http": HttpClient, "async": cast("Callable[..., Client]", Adapted)}
 Make = Callable[[ScriptedApi], Client]
 
 
@@ -54,10 +53,10 @@ def _client(api: ScriptedApi) -> HttpClient:
     return HttpClient(settings=Settings(), url=api.url, token=TOKEN)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=OVER_HTTP)
 def make(request: pytest.FixtureRequest) -> Make:
     """A client of each kind that talks HTTP."""
-    return lambda api: KINDS[request.param](settings=Settings(), url=api.url, token=TOKEN)
+    return lambda api: OVER_HTTP[request.param](settings=Settings(), url=api.url, token=TOKEN)
 
 
 def _breaks_first(times: int) -> Callable[[Request], None]:
@@ -265,7 +264,7 @@ def test_the_token_stands_in_no_log(make: Make, caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("name", ["raw_output", "listen"])
 def test_what_has_never_answered_is_not_waited_for(closed_url: str, name: str) -> None:
-    for kind in KINDS.values():
+    for kind in OVER_HTTP.values():
         with kind(settings=Settings(), url=closed_url, token=TOKEN) as client:
             given = () if name == "listen" else (ID,)
             with pytest.raises(ApiUnavailable, match=r"cannot be reached .*GSD_API_URL"):
