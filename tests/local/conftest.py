@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +34,26 @@ WAYS_TO_NOBODY = (
 
 def wait_for(condition: Callable[[], object], what: str, bound_s: float = BOUND_S) -> None:
     until(condition, timeout_s=bound_s, what=what)
+
+
+@contextlib.contextmanager
+def answering(status: int, path: str) -> Iterator[int]:
+    """A server that answers this to this path, and 404 to others; its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == path else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 def is_alive(pid: int) -> bool:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.service.findings import State
 from gsd_tasks.settings import Settings
+from tests.local.conftest import answering
 
 
 @pytest.fixture
@@ -23,24 +20,6 @@ def state(tmp_path: Path) -> StateDir:
     made = StateDir(tmp_path / "state")
     made.create()
     return made
-
-
-@contextmanager
-def answering(status: int, path: str) -> Iterator[int]:
-    """A server that answers this to this path, and 404 to others; its port."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == path else 404)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
 
 
 @pytest.mark.parametrize("name", ["cluster.json", "api-token", "flower-password"])

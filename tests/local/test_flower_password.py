@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from gsd_tasks.local.flower_password import flower_password
 from gsd_tasks.local.flower_place import FlowerPlace, choose_flower_place
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.settings import Settings, read_settings
+from tests.local.conftest import answering
 
 
 def test_it_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
@@ -89,21 +88,7 @@ def test_its_port_is_one_that_is_free_and_stays_the_same(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("status", "is_well"), [(401, True), (200, False), (500, False)])
 def test_it_is_well_when_it_asks_for_the_password(status: int, *, is_well: bool) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        place = FlowerPlace("127.0.0.1", server.server_address[1])
-        try:
-            assert place.is_served_by(os.getpid()) is is_well
-            assert not place.is_served_by(2**22 + 1)
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(status, "/healthcheck") as port:
+        place = FlowerPlace("127.0.0.1", port)
+        assert place.is_served_by(os.getpid()) is is_well
+        assert not place.is_served_by(2**22 + 1)
