@@ -10,14 +10,13 @@ from typing import Any, Final
 import pytest
 from fastapi import FastAPI
 
-from gsd_tasks.domain.session import SessionId, Submission
+from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.tokens import Scope, TokenText
-from gsd_tasks.http.app import create_app
 from gsd_tasks.http.auth import Access, accesses
-from gsd_tasks.service import submit, tokens
-from gsd_tasks.settings import Settings
+from gsd_tasks.service import tokens
 from gsd_tasks.store import Database
 from tests.http.calling import Answer, call
+from tests.http.conftest import Make
 
 OPEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz")})
 #: Who has nobody's id calls it by this one.
@@ -28,14 +27,9 @@ Headers = list[tuple[str, str]]
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
-
-
-@pytest.fixture
-def session(database: Database) -> SessionId:
+def session(make: Make) -> SessionId:
     """One that is queued."""
-    return submit.submit(database, lambda *_, **__: None, Submission(command=("true",), working_dir="/")).id
+    return make().id
 
 
 def named(app: FastAPI) -> list[Access]:
