@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, delete, func, literal, or_, select, union
 
 from gsd_tasks.domain.session import WorkerId, WorkerStatus
+from gsd_tasks.store.ids import SKEW, first_id
 from gsd_tasks.store.recoveries import MOST_TELLS
 from gsd_tasks.store.tables import (
     NOW,
@@ -23,14 +22,13 @@ from gsd_tasks.store.tables import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Any
 
     from sqlalchemy import Connection, Delete, Select, Table
 
 #: What one statement removes.
 PAGE: Final = 1000
-#: How far a producer's clock, by which ids are made, may be from the database's.
-SKEW: Final = timedelta(days=1)
 #: Where there are more sessions than these from a worker's time, their histories are not searched for its name.
 MOST_OLD: Final = 1000
 
@@ -71,7 +69,7 @@ def remove_workers(connection: Connection, *, older_than_s: float) -> int:
 def _named(connection: Connection, older_than_s: float) -> list[WorkerId] | None:
     """The workers that the sessions from before that time name. None: there are too many of these to look."""
     moment: datetime = connection.execute(select(NOW - interval(older_than_s))).scalar_one()
-    old = select(sessions.c.id).where(sessions.c.id < _first_id(moment)).order_by(sessions.c.id).limit(MOST_OLD + 1)
+    old = select(sessions.c.id).where(sessions.c.id < first_id(moment)).order_by(sessions.c.id).limit(MOST_OLD + 1)
     ids = list(connection.execute(old).scalars())
     if len(ids) > MOST_OLD:
         return None
@@ -86,9 +84,3 @@ def _named(connection: Connection, older_than_s: float) -> list[WorkerId] | None
 
 def _those(table: Table, page: Select[Any]) -> Delete:
     return delete(table).where(table.c.id == any_(func.array(page.scalar_subquery())))
-
-
-def _first_id(moment: datetime) -> UUID:
-    """The lowest UUIDv7 of that millisecond (RFC 9562)."""
-    since_epoch_ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    return UUID(int=max(0, min(since_epoch_ms, 2**48 - 1)) << 80)

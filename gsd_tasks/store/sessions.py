@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,9 +11,10 @@ from psycopg.errors import DeadlockDetected, ForeignKeyViolation
 from sqlalchemy import ARRAY, Text, Uuid, any_, delete, func, literal, not_, null, select, union_all, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from gsd_tasks.domain.session import Awaited, Session, SessionId, Submission
+from gsd_tasks.domain.session import DIGITS_OF_ID, Awaited, Session, SessionId, Submission
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store import dependencies
+from gsd_tasks.store.ids import SKEW, first_id
 from gsd_tasks.store.rows import to_session, to_submission
 from gsd_tasks.store.tables import attempts, leases, session_outputs, sessions, workers
 from gsd_tasks.store.tables import dependencies as edge
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
 
-LONGEST_PREFIX = 32
 KEYS_LOCK = 0x6773645F6B657973
-#: How far a producer's clock, by which ids are made, may be from the database's.
-SKEW = timedelta(days=1)
 
 
 def _view() -> Select[Any]:
@@ -85,7 +83,7 @@ def lock_keys(connection: Connection) -> None:
 
 def starting_with(connection: Connection, digits: str, *, limit: int) -> list[SessionId]:
     """Ids whose hexadecimal digits start so, read as a range of the primary key."""
-    low, high = UUID(digits.ljust(LONGEST_PREFIX, "0")), UUID(digits.ljust(LONGEST_PREFIX, "f"))
+    low, high = UUID(digits.ljust(DIGITS_OF_ID, "0")), UUID(digits.ljust(DIGITS_OF_ID, "f"))
     found = select(sessions.c.id).where(sessions.c.id.between(low, high)).order_by(sessions.c.id).limit(limit)
     return [SessionId(found_id) for found_id in connection.execute(found).scalars()]
 
@@ -121,18 +119,12 @@ def listed(connection: Connection, chosen: Chosen, *, before: SessionId | None =
             view = view.where(column == wanted)
     # By the ids as well, which are ordered by time and what a page is read by: all that is older would be read else.
     if chosen.since is not None:
-        view = view.where(sessions.c.created_at >= chosen.since, sessions.c.id >= _first_id(chosen.since - SKEW))
+        view = view.where(sessions.c.created_at >= chosen.since, sessions.c.id >= first_id(chosen.since - SKEW))
     if chosen.until is not None:
-        view = view.where(sessions.c.created_at < chosen.until, sessions.c.id < _first_id(chosen.until + SKEW))
+        view = view.where(sessions.c.created_at < chosen.until, sessions.c.id < first_id(chosen.until + SKEW))
     if before is not None:
         view = view.where(sessions.c.id < before)
     return [to_session(row) for row in connection.execute(view).mappings()]
-
-
-def _first_id(moment: datetime) -> UUID:
-    """The lowest UUIDv7 of that millisecond (RFC 9562)."""
-    since_epoch_ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    return UUID(int=max(0, min(since_epoch_ms, 2**48 - 1)) << 80)
 
 
 def _newest_of_each(statuses: Iterable[Status], before: SessionId | None, limit: int) -> ScalarSelect[Any]:
