@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import ARRAY, Uuid, any_, delete, func, literal, or_, select, union
 
 from gsd_tasks.domain.session import WorkerId, WorkerStatus
-from gsd_tasks.store.ids import SKEW, first_id
+from gsd_tasks.store.ids import SKEW, any_id, first_id
 from gsd_tasks.store.recoveries import MOST_TELLS
 from gsd_tasks.store.tables import (
     NOW,
@@ -73,7 +73,7 @@ def _named(connection: Connection, older_than_s: float) -> list[WorkerId] | None
     ids = list(connection.execute(old).scalars())
     if len(ids) > MOST_OLD:
         return None
-    these = any_(literal(ids, ARRAY(Uuid)))
+    these = any_id(ids)
     named = union(
         select(sessions.c.worker_id).where(sessions.c.id == these),
         select(attempts.c.worker_id).where(attempts.c.session_id == these),

@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.session import Awaited, SessionId
 from gsd_tasks.domain.state import FINAL, Status
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.rows import maybe_utc
 from gsd_tasks.store.tables import dependencies, sessions
 
@@ -105,7 +106,7 @@ def waiting(connection: Connection, after: SessionId, limit: int) -> list[Sessio
 def waiting_for(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
     """Those that wait for one of these."""
     following = select(dependencies.c.session_id).where(
-        dependencies.c.before_id == any_(literal(list(ids), ARRAY(Uuid))), dependencies.c.session_id > after
+        dependencies.c.before_id == any_id(ids), dependencies.c.session_id > after
     )
     # A query by itself: joined, all that wait may be read, to be asked whether they wait for these.
     return _page(connection, sessions.c.id == any_(func.array(following.scalar_subquery())), limit)
@@ -113,7 +114,7 @@ def waiting_for(ids: Sequence[SessionId], connection: Connection, after: Session
 
 def waiting_of(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
     """Those of these that wait."""
-    these = sessions.c.id == any_(literal(list(ids), ARRAY(Uuid)))
+    these = sessions.c.id == any_id(ids)
     return _page(connection, and_(these, sessions.c.id > after), limit)
 
 
@@ -127,7 +128,7 @@ def let_go(connection: Connection, ids: Sequence[SessionId]) -> list[LetGo]:
     )
     ready = (
         select(sessions.c.id)
-        .where(WAITING, sessions.c.id == any_(literal(list(ids), ARRAY(Uuid))), not_(unmet_edge.exists()))
+        .where(WAITING, sessions.c.id == any_id(ids), not_(unmet_edge.exists()))
         .with_for_update(of=sessions, skip_locked=True, key_share=True)
         .cte("ready")
     )

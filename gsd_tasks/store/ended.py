@@ -35,6 +35,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from gsd_tasks.domain.retention import Prunable, Rule
 from gsd_tasks.domain.session import Awaited, SessionId
 from gsd_tasks.domain.state import FINAL, Status
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import NOW, dependencies, interval, session_outputs, sessions, transcript
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _removed(connection: Connection, statement: Select[Any]) -> list[SessionId]:
 
 def _locked(several: Sequence[Found]) -> CTE:
     """Those of these that may go still, locked. As each ended then, it is the session that was found."""
-    ids = any_(literal([found.place.id for found in several], ARRAY(Uuid)))
+    ids = any_id(found.place.id for found in several)
     ends = any_(literal([found.place.ended_at for found in several], ARRAY(DateTime(timezone=True))))
     my_turn = select(literal(1)).select_from(func.pg_advisory_xact_lock(TURN_LOCK)).scalar_subquery()
     return (

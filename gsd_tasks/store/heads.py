@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import ARRAY, Uuid, any_, func, literal, select
+from sqlalchemy import func, select
 
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import Status
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import leases, session_history, sessions
 
 if TYPE_CHECKING:
@@ -35,6 +36,6 @@ def of_sessions(connection: Connection, session_ids: Collection[SessionId]) -> d
             sessions.c.status,
         )
         .join_from(sessions, leases, leases.c.session_id == sessions.c.id, isouter=True)
-        .where(sessions.c.id == any_(literal(list(session_ids), ARRAY(Uuid))))
+        .where(sessions.c.id == any_id(session_ids))
     )
     return {SessionId(row.id): Head(row.seq, row.history_id, Status(row.status)) for row in connection.execute(found)}

@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from sqlalchemy import ARRAY, Text, Uuid, any_, cast, exists, func, insert, literal, or_, select, union_all
+from sqlalchemy import Text, cast, exists, func, insert, literal, or_, select, union_all
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.recovery import Recovery
 from gsd_tasks.domain.session import HistoryEntry, SessionId
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.recoveries import to_recovery
 from gsd_tasks.store.rows import to_history
 from gsd_tasks.store.tables import Xid8, recoveries, session_history, workers
@@ -64,7 +65,7 @@ def of_session(connection: Connection, session_id: SessionId) -> list[HistoryEnt
 
 def of_sessions(connection: Connection, session_ids: Collection[SessionId]) -> list[HistoryEntry]:
     """Every transition of these sessions, in the order of their numbers."""
-    chosen = session_history.c.session_id == any_(literal(list(session_ids), ARRAY(Uuid)))
+    chosen = session_history.c.session_id == any_id(session_ids)
     rows = _view().where(chosen).order_by(session_history.c.id)
     return [to_history(row) for row in connection.execute(rows).mappings()]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ARRAY, Uuid, any_, func, literal, select, true, union_all
+from sqlalchemy import func, literal, select, true, union_all
 
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.tree import Kin
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import dependencies, sessions
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def of(connection: Connection, ids: Sequence[SessionId]) -> list[Kin]:
     """How these are related to others."""
     befores = select(func.array_agg(dependencies.c.before_id)).where(dependencies.c.session_id == sessions.c.id)
     found = select(sessions.c.id, sessions.c.parent_id, befores.scalar_subquery().label("befores"))
-    rows = connection.execute(found.where(sessions.c.id == any_(literal(list(ids), ARRAY(Uuid)))))
+    rows = connection.execute(found.where(sessions.c.id == any_id(ids)))
     return [Kin(row.id, row.parent_id, tuple(row.befores or ())) for row in rows]
 
 

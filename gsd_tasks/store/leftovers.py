@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Uuid, any_, cast, delete, func, literal, select, true
+from sqlalchemy import BigInteger, cast, delete, func, select, true
 
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.store.ended import row_weight
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import session_outputs, sessions
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def has_gone(connection: Connection, session_id: SessionId) -> bool:
 
 def known(connection: Connection, session_ids: Iterable[SessionId]) -> set[SessionId]:
     """Those of these that there are."""
-    found = select(sessions.c.id).where(sessions.c.id == any_(literal(list(session_ids), ARRAY(Uuid))))
+    found = select(sessions.c.id).where(sessions.c.id == any_id(session_ids))
     return {SessionId(id_) for id_ in connection.execute(found).scalars()}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal, select
+from sqlalchemy import ColumnElement, select
 
 from gsd_tasks.domain.retention import Record
 from gsd_tasks.domain.session import OutputRow, SessionId
 from gsd_tasks.store import sessions
 from gsd_tasks.store.attempts import to_attempt
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.rows import to_history, to_output
 from gsd_tasks.store.tables import attempts, session_history, session_outputs, turns, workers
 from gsd_tasks.store.turns import to_turn
@@ -62,4 +63,4 @@ def _with_worker(table: Table, ids: Sequence[SessionId]) -> Select[Any]:
 
 
 def _these(table: Table, ids: Sequence[SessionId]) -> ColumnElement[bool]:
-    return table.c.session_id == any_(literal(list(ids), ARRAY(Uuid)))
+    return table.c.session_id == any_id(ids)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg.errors import DeadlockDetected, ForeignKeyViolation
-from sqlalchemy import ARRAY, Text, Uuid, any_, delete, func, literal, not_, null, select, union_all, update
+from sqlalchemy import ARRAY, Text, any_, delete, func, literal, not_, null, select, union_all, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gsd_tasks.domain.session import DIGITS_OF_ID, Awaited, Session, SessionId, Submission
 from gsd_tasks.domain.state import FINAL, Reason, Status, Wanted
 from gsd_tasks.store import dependencies
-from gsd_tasks.store.ids import SKEW, first_id
+from gsd_tasks.store.ids import SKEW, any_id, first_id
 from gsd_tasks.store.rows import to_session, to_submission
 from gsd_tasks.store.tables import attempts, leases, session_outputs, sessions, workers
 from gsd_tasks.store.tables import dependencies as edge
@@ -53,7 +53,7 @@ def get(connection: Connection, session_id: SessionId) -> Session | None:
 
 def several(connection: Connection, ids: Sequence[SessionId]) -> dict[SessionId, Session]:
     """Those of these that there are."""
-    these = sessions.c.id == any_(literal(list(ids), ARRAY(Uuid)))
+    these = sessions.c.id == any_id(ids)
     return {SessionId(row["id"]): to_session(row) for row in connection.execute(_view().where(these)).mappings()}
 
 

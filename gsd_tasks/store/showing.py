@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import ARRAY, Uuid, any_, literal, select, union
+from sqlalchemy import select, union
 
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import Status
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.rows import utc
 from gsd_tasks.store.tables import sessions
 
@@ -34,7 +35,7 @@ class Label(NamedTuple):
 def labels(connection: Connection, session_ids: Collection[SessionId]) -> dict[SessionId, Label]:
     """The label of each of them; one that is not there, or not any more, is left out."""
     found = select(sessions.c.id, sessions.c.name, sessions.c.queue, sessions.c.created_at).where(
-        sessions.c.id == any_(literal(list(session_ids), ARRAY(Uuid)))
+        sessions.c.id == any_id(session_ids)
     )
     return {SessionId(row.id): Label(row.name, row.queue, utc(row.created_at)) for row in connection.execute(found)}
 

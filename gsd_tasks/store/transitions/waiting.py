@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, func, literal, select, true, update
+from sqlalchemy import Text, case, cast, func, select, true, update
 
 from gsd_tasks.domain.session import Awaited, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import history
 from gsd_tasks.store.dependencies import WAITING, awaited
+from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import NOW, dependencies, session_history, sessions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def give_up(connection: Connection, ids: Sequence[SessionId]) -> list[SessionId]
             ).label("because"),
         )
         .join_from(sessions, broken, true())
-        .where(WAITING, sessions.c.id == any_(literal(list(ids), ARRAY(Uuid))))
+        .where(WAITING, sessions.c.id == any_id(ids))
         .with_for_update(of=sessions, skip_locked=True, key_share=True)
         .cte("before")
     )
