@@ -11,6 +11,7 @@ passed over is looked at by the next sweep.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,7 +30,7 @@ from gsd_tasks.store.rows import maybe_utc
 from gsd_tasks.store.tables import dependencies, sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import CTE, ColumnElement, Connection, Insert, ScalarSelect, Select
     from sqlalchemy.sql.dml import ReturningInsert
@@ -71,13 +72,9 @@ def add(connection: Connection, several: Iterable[tuple[SessionId, Submission]])
         NoSuchSession: one of those is not there, or not any more.
     """
     edges = ((id_, *edge) for id_, request in several for edge in _edges(request).items())
-    try:
+    with naming_missing():
         while page := list(islice(edges, PAGE_EDGES)):
             connection.execute(_adding([list(values) for values in zip(*page, strict=True)]))
-    except IntegrityError as error:
-        if (unknown := missing(error)) is not None:
-            raise NoSuchSession(unknown) from error
-        raise
 
 
 def adding(born: CTE, request: Submission) -> ReturningInsert[UUID]:
@@ -142,11 +139,23 @@ def let_go(connection: Connection, ids: Sequence[SessionId]) -> list[LetGo]:
     return [LetGo(SessionId(row.id), row.queue, row.priority, maybe_utc(row.run_at)) for row in rows]
 
 
-def missing(error: IntegrityError) -> str | None:
-    """The session that something new refers to, and that is not there: Postgres names it, whatever language it speaks.
+@contextmanager
+def naming_missing() -> Iterator[None]:
+    """Around whatever writes something new, which refers to sessions.
 
-    None: the error is another one.
+    Raises:
+        NoSuchSession: one of them is not there, or not any more.
     """
+    try:
+        yield
+    except IntegrityError as error:
+        if (unknown := _missing(error)) is not None:
+            raise NoSuchSession(unknown) from error
+        raise
+
+
+def _missing(error: IntegrityError) -> str | None:
+    """Postgres names it, whatever language it speaks. None: the error is another one."""
     if not isinstance(error.orig, ForeignKeyViolation):
         return None
     named = _ID.search(error.orig.diag.message_detail or "")

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import Text, cast, column, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import IntegrityError
 
-from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.session import Session, SessionId, Submission
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import dependencies, transcript
@@ -78,12 +76,8 @@ def enqueue(
         statement = statement.add_cte(transcript.copied(born, forked_from))
     if request.waits:
         statement = statement.add_cte(dependencies.adding(born, request).cte("edges"))
-    try:
+    with dependencies.naming_missing():
         written = connection.execute(statement).scalar_one_or_none()
-    except IntegrityError as error:
-        if (missing := dependencies.missing(error)) is not None:
-            raise NoSuchSession(missing) from error
-        raise
     return None if written is None else SessionId(written)
 
 
@@ -96,12 +90,8 @@ def enqueue_many(connection: Connection, several: Iterable[New]) -> list[Session
     Raises:
         NoSuchSession: a parent is not there, or not any more.
     """
-    try:
+    with dependencies.naming_missing():
         return [session for page in _pages(several) for session in _enqueue_page(connection, page)]
-    except IntegrityError as error:
-        if (missing := dependencies.missing(error)) is not None:
-            raise NoSuchSession(missing) from error
-        raise
 
 
 class _Row(NamedTuple):
