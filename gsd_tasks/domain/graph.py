@@ -79,9 +79,11 @@ def mark(item: Item) -> bytes:
     """What two items with one idempotency key must have in common: everything, with the names as they were given."""
     if not _refers(item):
         return digest(item.request)
-    asked: dict[str, Any] = {"parent_id": item.parent, "after": item.after, "after_any": item.after_any}
-    for name, given in asked.items():
-        asked[name] = tuple(map(str, given)) if isinstance(given, tuple) else given and str(given)
+    asked: dict[str, Any] = {
+        "parent_id": item.parent and str(item.parent),
+        "after": tuple(map(str, item.after)),
+        "after_any": tuple(map(str, item.after_any)),
+    }
     return digest(replace(item.request, **asked))
 
 
