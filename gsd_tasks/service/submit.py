@@ -74,7 +74,7 @@ def check_credentials(database: Database, request: Submission, *, silent_after_s
         NoCredentials: the workers that are up have none, nor does the session bring any.
         DatabaseUnavailable: nothing is known.
     """
-    if request.kind is not Kind.CLAUDE or are_there(request.env) or may_come_with(request.secrets):
+    if not _needs_credentials(request):
         return
     with database.connection() as connection:
         if request.key is not None and sessions.by_key(connection, request.key) is not None:
@@ -86,16 +86,19 @@ def check_credentials(database: Database, request: Submission, *, silent_after_s
 
 def check_credentials_of_all(database: Database, requests: Iterable[Submission], *, silent_after_s: float) -> None:
     """The same for many: each queue is asked about once."""
-    lacking = [
-        request
-        for request in requests
-        if request.kind is Kind.CLAUDE and not are_there(request.env) and not may_come_with(request.secrets)
-    ]
+    lacking = [request for request in requests if _needs_credentials(request)]
+    if not lacking:
+        return
     with database.connection() as connection:
         known = sessions.by_keys(connection, [request.key for request in lacking if request.key is not None])
         for queue in {request.queue for request in lacking if request.key not in known}:
             if nodes.have_credentials(connection, queue, silent_after_s=silent_after_s) is False:
                 raise _no_credentials(queue)
+
+
+def _needs_credentials(request: Submission) -> bool:
+    """Of a worker: it brings none of its own."""
+    return request.kind is Kind.CLAUDE and not are_there(request.env) and not may_come_with(request.secrets)
 
 
 def _no_credentials(queue: str) -> NoCredentials:
