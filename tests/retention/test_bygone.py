@@ -17,6 +17,7 @@ from gsd_tasks.service.retention import Prune
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database, bygone
 from tests.retention.scenery import Scenery
+from tests.service.messages import unsaid
 from tests.workers import register_worker
 
 OLD, YOUNG = "40 days", "20 days"
@@ -111,9 +112,7 @@ def test_where_many_old_sessions_are_kept_no_worker_goes(
 def test_a_worker_that_comes_back_after_all_is_known_again(
     database: Database, scenery: Scenery, settings: Settings, database_url: str, redis_url: str
 ) -> None:
-    node = Node(
-        settings, database_url=database_url, redis_url=redis_url, publish=lambda *_, **__: None, name="back@here"
-    )
+    node = Node(settings, database_url=database_url, redis_url=redis_url, publish=unsaid, name="back@here")
     node.start()
     try:
         scenery.execute("DELETE FROM workers WHERE id = :id", id=node.id)

@@ -20,6 +20,7 @@ from gsd_tasks.service.maintenance import Maintenance
 from gsd_tasks.settings import Settings, read_settings
 from gsd_tasks.store import Database
 from tests.retention.scenery import DAY_S, Scenery
+from tests.service.messages import unsaid
 from tests.waiting import until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -186,7 +187,7 @@ def _sweep(
 ) -> set[Any]:
     token = tokens.create(scenery.database, f"old {until_gone}", [Scope.READ], 3600)[0].id
     scenery.execute("UPDATE tokens SET revoked_at = now() - interval '40 days' WHERE id = :id", id=token)
-    maintenance = Maintenance(settings, database_url=database_url, redis_url=redis_url, publish=lambda *_, **__: None)
+    maintenance = Maintenance(settings, database_url=database_url, redis_url=redis_url, publish=unsaid)
     maintenance.start()
     try:
         until(lambda: not scenery.value("SELECT count(*) FROM tokens"), what="a run")

@@ -22,10 +22,6 @@ from tests.service.messages import unsaid
 from tests.waiting import until
 
 
-def unheard(*_: object, **__: object) -> None:
-    """Nobody listens for messages of Redis: sessions are run by hand."""
-
-
 class Talks:
     """What a test does with its sessions."""
 
@@ -47,7 +43,7 @@ class Talks:
 
     def enqueue(self, prompt: str, **fields: Any) -> SessionId:
         request = Submission(prompt=prompt, working_dir=str(self.folder), **fields)
-        return submit.submit(self.database, unheard, request).id
+        return submit.submit(self.database, unsaid, request).id
 
     def run(self, node: Node, session_id: SessionId) -> Session:
         run_session(node, session_id)
@@ -69,7 +65,7 @@ class Talks:
             return control.find(connection, session_id)
 
     def resume(self, session_id: SessionId, prompt: str) -> Session:
-        return talk.follow_up(self.database, unheard, session_id, prompt)
+        return talk.follow_up(self.database, unsaid, session_id, prompt)
 
     def rows(self, session_id: SessionId) -> list[OutputRow]:
         with self.database.connection() as connection:

@@ -20,7 +20,8 @@ from gsd_tasks.service.claiming import claim
 from gsd_tasks.service.conversation import begin
 from gsd_tasks.service.node import Node
 from gsd_tasks.testing import Hang, Reply, Text, ToolCall, Turn
-from tests.service.conversing import Talks, offline, unheard
+from tests.service.conversing import Talks, offline
+from tests.service.messages import unsaid
 from tests.waiting import until
 
 BASH = ClaudeOptions(allowed_tools=("Bash",))
@@ -266,7 +267,7 @@ def test_a_pause_goes_on_where_it_was(talks: Talks, monkeypatch: pytest.MonkeyPa
             control.pause(talks.database, session_id)
             node.keeper.hurry()
         paused = talks.now(session_id)
-        control.resume(talks.database, unheard, session_id)
+        control.resume(talks.database, unsaid, session_id)
         ended = talks.run(node, session_id)
 
     assert paused.status is Status.PAUSED, paused
@@ -280,7 +281,7 @@ def test_a_fork_has_the_conversation_and_leaves_the_other_alone(talks: Talks, mo
         source = talks.enqueue("First", env={"TOKEN": "t0ken"}, claude=BASH)
         talks.run(node, source)
         before = talks.transcript(source)
-        fork = talk.fork(talks.database, unheard, source, "Another way", name="other")
+        fork = talk.fork(talks.database, unsaid, source, "Another way", name="other")
         ended = talks.run(node, fork.id)
 
     assert (fork.forked_from, fork.parent_id, fork.name, fork.claude) == (source, source, "other", BASH)
@@ -303,7 +304,7 @@ def test_only_a_conversation_is_talked_to(talks: Talks) -> None:
     with pytest.raises(NotAllowed, match="gsd-tasks send"):
         talks.resume(queued, "More")
     with pytest.raises(NotAllowed, match="no conversation yet"):
-        talk.fork(talks.database, unheard, queued, None, name=None)
+        talk.fork(talks.database, unsaid, queued, None, name=None)
     control.cancel(talks.database, queued)
     with pytest.raises(NotAllowed, match="gsd-tasks resume"):
         talk.send(talks.database, queued, "More")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,7 +10,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from gsd_tasks.domain.errors import BrokerUnavailable, DatabaseUnavailable, NotAllowed
+from gsd_tasks.domain.errors import DatabaseUnavailable, NotAllowed
 from gsd_tasks.domain.session import Holder, Session, SessionId, Submission, WorkerId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.service import attempt as attempts
@@ -20,22 +19,8 @@ from gsd_tasks.service.maintenance import Maintenance
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database, transitions
+from tests.service.messages import Broker
 from tests.workers import register_worker
-
-
-@dataclass
-class Broker:
-    """What was published, in order."""
-
-    sent: list[SessionId] = field(default_factory=list)
-    is_away: bool = False
-    asked: int = 0
-
-    def __call__(self, session_id: SessionId, *, queue: str, priority: int) -> None:
-        self.asked += 1
-        if self.is_away:
-            raise BrokerUnavailable("away")
-        self.sent.append(session_id)
 
 
 @pytest.fixture

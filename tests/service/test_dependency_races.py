@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
@@ -32,6 +31,7 @@ from gsd_tasks.service.graph import submit_many
 from gsd_tasks.store import Database, transitions
 from gsd_tasks.store import dependencies as edges
 from tests.property import evidence
+from tests.service.messages import Broker
 from tests.store.locks import waiting_for_a_lock
 from tests.waiting import until
 from tests.workers import register_worker
@@ -47,16 +47,6 @@ CANCELLED: Final = Ending(reason=Reason.CANCELLED, detail="it was told to end")
 
 def request(*after: SessionId, any_: tuple[SessionId, ...] = (), **fields: Any) -> Submission:
     return Submission(command=("true",), working_dir="/", after=after, after_any=any_, **fields)
-
-
-@dataclass
-class Broker:
-    """What was published. A list that only grows needs no lock."""
-
-    sent: list[SessionId] = field(default_factory=list)
-
-    def __call__(self, session_id: SessionId, *, queue: str, priority: int) -> None:
-        self.sent.append(session_id)
 
 
 @pytest.fixture

@@ -22,16 +22,9 @@ from gsd_tasks.service import control, graph, submit
 from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.tree import tree
 from gsd_tasks.store import Database, sessions, transitions
+from tests.service.messages import Broker
 from tests.store.locks import waiting_for_a_lock
 from tests.waiting import until
-
-
-class Broker:
-    def __init__(self) -> None:
-        self.sent: list[SessionId] = []
-
-    def __call__(self, session_id: SessionId, *, queue: str, priority: int) -> None:
-        self.sent.append(session_id)
 
 
 def item(ref: str | None = None, *, command: str = "true", key: str | None = None, **fields: Any) -> Item:
