@@ -18,12 +18,14 @@ from gsd_tasks.store.tables import session_history, sessions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import CTE, Connection, Insert, Select
 
 
 #: What one statement writes.
 PAGE_SESSIONS: Final = 1000
 PAGE_BYTES: Final = 8 * 1024 * 1024
+_QUEUED: Final = literal(Status.QUEUED.value)
+_ENQUEUED: Final = literal(Reason.ENQUEUED.value)
 #: The columns that a producer fills.
 _GIVEN: Final = tuple(from_submission(Submission(prompt="", working_dir="")))
 
@@ -67,11 +69,7 @@ def enqueue(
         .returning(sessions.c.id)
         .cte("born")
     )
-    note = insert(session_history).from_select(
-        ["session_id", "to_status", "attempt", "reason"],
-        select(born.c.id, literal(Status.QUEUED.value), literal(0), literal(Reason.ENQUEUED.value)),
-    )
-    statement = note.returning(session_history.c.session_id)
+    statement = _note(born).returning(session_history.c.session_id)
     if forked_from is not None:
         statement = statement.add_cte(transcript.copied(born, forked_from))
     if request.waits:
@@ -137,15 +135,18 @@ def _enqueueing(rows: Sequence[str]) -> Select[Any]:
         .table_valued(*(column(name, sessions.c[name].type) for name in names))
         .render_derived(name="given", with_types=True)
     )
-    queued, enqueued = literal(Status.QUEUED.value), literal(Reason.ENQUEUED.value)
     born = (
         upsert(sessions)
-        .from_select(["status", "reason", *names], select(queued, enqueued, *given.c))
+        .from_select(["status", "reason", *names], select(_QUEUED, _ENQUEUED, *given.c))
         .on_conflict_do_nothing(index_elements=[sessions.c.key])
         .returning(sessions.c.id, sessions.c.created_at)
         .cte("born")
     )
-    note = insert(session_history).from_select(
-        ["session_id", "to_status", "attempt", "reason"], select(born.c.id, queued, literal(0), enqueued)
+    return select(born).add_cte(_note(born).cte("history"))
+
+
+def _note(born: CTE) -> Insert:
+    """Where the history of these sessions begins."""
+    return insert(session_history).from_select(
+        ["session_id", "to_status", "attempt", "reason"], select(born.c.id, _QUEUED, literal(0), _ENQUEUED)
     )
-    return select(born).add_cte(note.cte("history"))
