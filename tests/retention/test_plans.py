@@ -15,12 +15,11 @@ from gsd_tasks.store import Connection, Database, bygone, ended, leftovers, reco
 from gsd_tasks.store.ended import Found, Place
 from tests.databases import own_database
 from tests.store import filling
-from tests.store.filling import session_id
-from tests.store.plans import MODES, explained
+from tests.store.filling import LARGE, session_id
+from tests.store.plans import MODES, explained, statements
 
 ENDED: Final = 20_000
 FILLED: Final = filling.numbers(ENDED)
-LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns", "dependencies"}
 PAGE: Final = 50
 AFTER: Final = 10_000
 #: A session, what belongs to it, and what is asked of those that may need it.
@@ -96,18 +95,7 @@ def test_a_statement_looks_at_no_more_than_it_is_about(filled: Database, mode: s
 
 
 def test_each_statement_is_among_them() -> None:
-    functions = {
-        f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (ended, leftovers, records, bygone)
-        for name, function in vars(module).items()
-        if getattr(function, "__module__", None) == module.__name__ and "connection" in _parameters(function)
-    }
-    assert {name.partition(" ")[0] for name in CASES} == {name for name in functions if "._" not in name}
-
-
-def _parameters(function: Any) -> tuple[str, ...]:
-    code = getattr(function, "__code__", None)
-    return () if code is None else code.co_varnames[: code.co_argcount]
+    assert {name.partition(" ")[0] for name in CASES} == statements(ended, leftovers, records, bygone)
 
 
 def test_the_walk_finds_what_has_lost_its_session(filled: Database) -> None:

@@ -15,6 +15,8 @@ from gsd_tasks.domain.session import ClaudeOptions, SessionId
 QUEUED: Final = 10_000
 RUNNING: Final = 100
 QUEUES: Final = 4
+#: The tables that grow with the number of sessions.
+LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns", "dependencies"}
 
 # The id of the n-th session, as `uuid7` makes them: one every 100 ms.
 _ID: Final = "(lpad(to_hex(1700000000000 + n * 100), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
@@ -109,15 +111,7 @@ def fill(database_url: str, filled: Filled) -> None:
     The statistics are those of a quiet hour, when nothing waited and nothing ran, and stay so until `analyze`.
     """
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in (
-            "sessions",
-            "attempts",
-            "session_history",
-            "session_outputs",
-            "transcript",
-            "turns",
-            "dependencies",
-        ):
+        for table in LARGE:
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         # Past all triggers: that of the transitions, and those of the foreign keys.
         connection.execute("SET session_replication_role = replica")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -68,6 +70,18 @@ class Plan:
             for node in self.nodes()
         ]
         return "\n".join([f"{self.pages} pages: {self.query}", *steps])
+
+
+def statements(*modules: ModuleType) -> set[str]:
+    """What these do on a connection for others, as `module.function`."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in modules
+        for name, function in vars(module).items()
+        # Those of a package stand in its modules.
+        if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and not name.startswith("_")
+        if "connection" in inspect.signature(function).parameters
+    }
 
 
 @contextmanager

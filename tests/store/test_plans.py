@@ -7,7 +7,6 @@ for its values or once for all values, and statistics may be those of an hour wh
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -49,12 +48,11 @@ from gsd_tasks.store.leases import Progress
 from gsd_tasks.store.transitions import New
 from tests.databases import own_database
 from tests.store import filling
-from tests.store.filling import QUEUED, RUNNING, session_id
-from tests.store.plans import MODES, explained
+from tests.store.filling import LARGE, QUEUED, RUNNING, session_id
+from tests.store.plans import MODES, explained, statements
 
 ENDED: Final = int(os.environ.get("PLANS_SESSIONS", "200000"))
 FILLED: Final = filling.numbers(ENDED)
-LARGE: Final = {"sessions", "attempts", "session_history", "session_outputs", "transcript", "turns", "dependencies"}
 REQUEST: Final = Submission(command=("true",), working_dir="/", key="a key")
 BATCH_ROWS: Final = 100
 LATELY: Final = 1000
@@ -328,15 +326,7 @@ MODULES: Final = (
 
 
 def test_every_statement_of_a_session_has_its_plan_looked_at() -> None:
-    statements = {
-        f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in MODULES
-        for name, function in vars(module).items()
-        # Those of a package stand in its modules.
-        if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and not name.startswith("_")
-        if "connection" in inspect.signature(function).parameters
-    }
-    assert {name.partition(" ")[0] for name in CASES} == statements
+    assert {name.partition(" ")[0] for name in CASES} == statements(*MODULES)
 
 
 @pytest.mark.parametrize(
