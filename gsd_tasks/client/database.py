@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.statistics import Statistics
     from gsd_tasks.domain.tree import Branch
     from gsd_tasks.domain.verification import Verified
-    from gsd_tasks.service.submit import Publish
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.settings import Settings
     from gsd_tasks.store.load import Load
 

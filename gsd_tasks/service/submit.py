@@ -10,7 +10,6 @@ from gsd_tasks.domain.credentials import are_there, may_come_with
 from gsd_tasks.domain.errors import KeyReused, NoCredentials, NoSuchSession
 from gsd_tasks.domain.session import Kind, SessionId
 from gsd_tasks.domain.submission import digest, validate
-from gsd_tasks.service.announcing import Publish
 from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import nodes, sessions, transitions
 
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gsd_tasks.domain.session import Session, Submission
+    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Connection, Database
-
-__all__ = ["Publish", "Submitted", "check_credentials", "check_credentials_of_all", "submit", "submit_or_find"]
 
 
 class Submitted(NamedTuple):

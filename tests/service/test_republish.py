@@ -12,9 +12,10 @@ import redis
 from gsd_tasks.celery_app import make_publish
 from gsd_tasks.domain.session import SessionId, Submission
 from gsd_tasks.service import republish as sweeping
+from gsd_tasks.service.announcing import Publish
 from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.republish import republish
-from gsd_tasks.service.submit import Publish, submit
+from gsd_tasks.service.submit import submit
 from gsd_tasks.store import Database
 
 
