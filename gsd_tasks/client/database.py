@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from uuid import UUID
 
@@ -154,17 +155,16 @@ class DatabaseClient(Client):
         """`enqueue`, and whether the session was there already."""
         asked = to_submission(request, self._references)
         self._check_schema()
-        check_credentials(self._database, asked, silent_after_s=self._silent_after_s)
-        submitted = submit_or_find(self._database, self._publisher(), asked)
+        check = partial(check_credentials, self._database, silent_after_s=self._silent_after_s)
+        submitted = submit_or_find(self._database, self._publisher(), asked, check=check)
         self._rung(submitted.session)
         return submitted
 
     def enqueue_many(self, requests: Sequence[Mapping[str, Any]]) -> Sequence[Session]:
         items = to_items(requests, self._references)
         self._check_schema()
-        asked = [item.request for item in items]
-        check_credentials_of_all(self._database, asked, silent_after_s=self._silent_after_s)
-        submitted = submit_many(self._database, self._publisher(), items)
+        check = partial(check_credentials_of_all, self._database, silent_after_s=self._silent_after_s)
+        submitted = submit_many(self._database, self._publisher(), items, check=check)
         ring_once(self._redis_url, (HISTORY, ""))
         return submitted
 

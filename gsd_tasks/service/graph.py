@@ -18,7 +18,7 @@ from gsd_tasks.store.transitions import New
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gsd_tasks.domain.session import Session, Submission
     from gsd_tasks.service.announcing import Publish
@@ -34,16 +34,25 @@ class _Raced(Exception):
     """A key was used meanwhile, or is free again: nothing is written, and it has to be begun anew."""
 
 
-def submit_many(database: Database, publish: Publish, items: Sequence[Item]) -> list[Session]:
+def submit_many(
+    database: Database,
+    publish: Publish,
+    items: Sequence[Item],
+    *,
+    check: Callable[[list[Submission]], None] | None = None,
+) -> list[Session]:
     """Write all of them in one transaction, publish; the sessions in the order of the items.
 
-    An item whose key was used for the very same request stands for that session, also for the others.
+    An item whose key was used for the very same request stands for that session, also for the others. `check` may
+    refuse what is valid, before anything is written.
 
     Raises:
         InvalidValue, KeyReused, NoSuchSession: nothing was written.
         DatabaseUnavailable: whether all of it was written is unknown; with keys, submitting again is safe.
     """
     check_graph(items)
+    if check is not None:
+        check([item.request for item in items])
     while True:
         try:
             with database.transaction("READ COMMITTED") as connection:

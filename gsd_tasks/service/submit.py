@@ -14,7 +14,7 @@ from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import nodes, sessions, transitions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gsd_tasks.domain.session import Session, Submission
     from gsd_tasks.service.announcing import Publish
@@ -46,10 +46,20 @@ def submit(
 
 
 def submit_or_find(
-    database: Database, publish: Publish, request: Submission, *, forked_from: SessionId | None = None
+    database: Database,
+    publish: Publish,
+    request: Submission,
+    *,
+    forked_from: SessionId | None = None,
+    check: Callable[[Submission], None] | None = None,
 ) -> Submitted:
-    """`submit`, for who wants to know whether the session was there already."""
+    """`submit`, for who wants to know whether the session was there already.
+
+    `check` may refuse what is valid, before anything is written.
+    """
     validate(request)
+    if check is not None:
+        check(request)
     with database.connection() as connection:
         while True:
             session_id, is_new = _write(connection, request, forked_from)
@@ -63,7 +73,7 @@ def submit_or_find(
 
 
 def check_credentials(database: Database, request: Submission, *, silent_after_s: float) -> None:
-    """Whether a Claude session could talk to Claude on any worker that takes from its queue.
+    """Whether a Claude session, a valid one, could talk to Claude on any worker that takes from its queue.
 
     Where none is up, whichever comes decides: it may have credentials. A worker that has said nothing for
     `silent_after_s` is not up. Asked again with a key, the session that there is is no business of this.

@@ -133,6 +133,9 @@ WRONG: list[dict[str, Any]] = [
     {"command": ["true"], "max_recoveries": -1},
     {"command": ["true"], "on_lost": "whatever"},
     {"command": ["true"], "context": {"a": float("nan")}},
+    {"prompt": "x", "key": "a\0b"},
+    {"prompt": "x", "key": "\ud800"},
+    {"prompt": "x", "queue": "a\0b"},
     {"prompt": "x", "permission_mode": "yolo"},
     {"prompt": "x", "effort": "some"},
     {"prompt": "x", "on_denied": "shrug"},
@@ -398,6 +401,7 @@ GRAPHS: list[list[dict[str, Any]]] = [
     [{"command": ["true"], "key": "k"}, {"command": ["true"], "key": "k"}],
     [{"command": ["true"]}, {"command": ["true"], "priority": 99}],
     [{"command": ["true"], "ref": "no good"}],
+    [{"prompt": "x", "key": "a\0b"}],
 ]
 
 
