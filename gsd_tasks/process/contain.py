@@ -26,10 +26,12 @@ __all__ = [
     "marked_processes",
     "probe",
     "shim_command",
+    "shim_environment",
     "shim_is_alive",
     "sweep_marker",
 ]
 
+_KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH",)
 _ENTRY: Final = Path(__file__).parent / "shim" / "entry.py"
 _PROBE_TIMEOUT_S: Final = 10.0
 _INIT_ENDS_S: Final = 5.0
@@ -76,6 +78,11 @@ def inspect_host() -> HostContainment:
 def shim_command(*arguments: str) -> list[str]:
     """Runs the shim's code in a Python that takes nothing from this one's environment."""
     return [sys.executable, "-I", "-S", "-X", "utf8", str(_ENTRY), *arguments]
+
+
+def shim_environment() -> dict[str, str]:
+    """All of this process's environment that it gets: what a Python with shared libraries in an odd place needs."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
 def shim_is_alive(folder: Path) -> bool:

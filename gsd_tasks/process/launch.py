@@ -13,16 +13,18 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from gsd_tasks.domain.policy import signal_name
-from gsd_tasks.process.contain import shim_command, sweep_marker
+from gsd_tasks.process.contain import shim_command, shim_environment, sweep_marker
+from gsd_tasks.process.nursery import NurseryFailed
 from gsd_tasks.process.shim.protocol import LOCK_NAME, LOG_NAME, Containment, LaunchSpec
+
+if TYPE_CHECKING:
+    from gsd_tasks.process.nursery import Nursery, Shim
 
 __all__ = ["Containment", "LaunchSpec", "Launched", "NotLaunched", "launch"]
 
-# What a Python that was built with shared libraries in an odd place needs to start.
-_KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH",)
 _LOG_CHARS: Final = 500
 _LAST_WORDS_S: Final = 1.0
 
@@ -31,7 +33,7 @@ _LAST_WORDS_S: Final = 1.0
 class Launched:
     """The child runs. The shim is this process's own child: `wait` for it in the end, or it stays a zombie."""
 
-    shim: subprocess.Popen[bytes]
+    shim: Shim
     child_pid: int
     started_at_ns: int
     containment: Containment
@@ -62,11 +64,14 @@ class NotLaunched:
     problem: str
 
 
-def launch(folder: Path, spec: LaunchSpec, timeout_s: float = 10.0) -> Launched | NotLaunched:
+def launch(
+    folder: Path, spec: LaunchSpec, timeout_s: float = 10.0, *, nursery: Nursery | None = None
+) -> Launched | NotLaunched:
     """Run `spec` with `folder` as its spool; returns once the command is executed, or is not.
 
-    The folder is made (its parent must exist); one that holds anything is refused and left as it is. If this process
-    dies meanwhile, either nothing of the attempt is left, or a shim that goes on with it.
+    The shim comes from the `nursery`, if there is one and it has one to give. The folder is made (its parent must
+    exist); one that holds anything is refused and left as it is. If this process dies meanwhile, either nothing of the
+    attempt is left, or a shim that goes on with it.
     """
     folder = folder.absolute()
     try:
@@ -76,7 +81,13 @@ def launch(folder: Path, spec: LaunchSpec, timeout_s: float = 10.0) -> Launched 
     except OSError as error:
         return NotLaunched("spool", error.errno, os.strerror(error.errno or errno.EIO))
     try:
-        shim = _start(folder)
+        shim = _start(folder, nursery)
+    except NurseryFailed:
+        shutil.rmtree(folder, ignore_errors=True)
+        return launch(folder, spec, timeout_s)
+    except TimeoutError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return NotLaunched("timeout", None, "the shim did not answer in time")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         return NotLaunched("shim", error.errno, os.strerror(error.errno or errno.EIO))
@@ -91,20 +102,22 @@ def launch(folder: Path, spec: LaunchSpec, timeout_s: float = 10.0) -> Launched 
     return refusal
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, nursery: Nursery | None = None) -> Shim:
     """Start the shim with its lock already held: there is no moment at which the attempt looks abandoned."""
     lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = os.open(folder / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            if nursery is not None and (shim := nursery.fork(folder, lock, log)) is not None:
+                return shim
             return subprocess.Popen(
                 shim_command(str(folder), str(lock)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd="/",
-                env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+                env=shim_environment(),
                 pass_fds=[lock],
                 start_new_session=True,
                 bufsize=0,
@@ -115,7 +128,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
         os.close(lock)
 
 
-def _converse(shim: subprocess.Popen[bytes], spec: bytes, until: float) -> dict[str, Any]:
+def _converse(shim: Shim, spec: bytes, until: float) -> dict[str, Any]:
     """Hand over the spec and take the reply; a dict with "broken" or "late" if there is none. Waits for no one longer.
 
     The spec goes through a pipe: what it holds stands in no file and in no argument.
@@ -146,7 +159,7 @@ def _ready(fd: int, event: int, until: float) -> bool:
     return bool(poller.poll(max(0.0, until - time.monotonic()) * 1000))
 
 
-def _killed_by(shim: subprocess.Popen[bytes]) -> int | None:
+def _killed_by(shim: Shim) -> int | None:
     """The signal that ended a shim that says nothing more, if it was one: its end is at hand."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         code = shim.wait(_LAST_WORDS_S)
@@ -154,7 +167,7 @@ def _killed_by(shim: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
-def _end(shim: subprocess.Popen[bytes], spec: LaunchSpec) -> None:
+def _end(shim: Shim, spec: LaunchSpec) -> None:
     """One that refused ends by itself; one that broke or hangs takes along what it started, or leaves it to us."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         shim.wait(_LAST_WORDS_S)

@@ -57,7 +57,7 @@ def launch_child(hold: Hold, spec: LaunchSpec) -> Progress | Ending:
     # Committed before anything is spawned: a claim that is lost before this costs nobody a try.
     hold.until_answered(lambda: _mark_launching(hold))
     hold.may_have_run = True
-    launched = launch(hold.spool.folder, spec)
+    launched = launch(hold.spool.folder, spec, nursery=hold.node.nursery)
     if isinstance(launched, NotLaunched):
         if launched.stage == "spool":
             hold.may_have_run = False

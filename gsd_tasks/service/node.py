@@ -20,6 +20,7 @@ import uuid_utils.compat as uuid_utils
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.session import SLOTS, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
+from gsd_tasks.process.nursery import Nursery
 from gsd_tasks.process.survival import shims_survive
 from gsd_tasks.service.bell import WANTED, Bell, Ear
 from gsd_tasks.service.inherited import Inherited
@@ -76,6 +77,7 @@ class Node:
         self.keeper = Keeper(self.database, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         self.stopping = threading.Event()
         self.inherited = Inherited()
+        self.nursery = Nursery()
         self._drain_until = 0.0
         self._drains_by_handover = _drains_by_handover(settings.drain)
         self._is_handing_over = False
@@ -102,6 +104,7 @@ class Node:
             self._spools = Spools(self.settings.spool_dir, self.settings.private_dir, adoption.cluster_id(connection))
             nodes.register(connection, self.worker)
         self.spools.make_folders()
+        self.nursery.start()
         for loop in (self.bell, self.keeper, self._presence, self._listener, self._janitor):
             loop.start()
 
@@ -149,6 +152,7 @@ class Node:
         for loop in (self._janitor, self._listener, self._presence, self.keeper):
             loop.stop()
         self.inherited.let_go()
+        self.nursery.stop()
         with contextlib.suppress(DatabaseUnavailable):
             # Without this word it counts as gone a little later: it has fallen silent.
             self._say_alive(WorkerStatus.STOPPED)

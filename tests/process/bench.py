@@ -15,6 +15,7 @@ from gsd_tasks.domain.session import Stream
 from gsd_tasks.process.contain import Containment, kill_shim, sweep_marker
 from gsd_tasks.process.launch import Launched, LaunchSpec, NotLaunched, launch
 from gsd_tasks.process.link import News, ShimLink
+from gsd_tasks.process.nursery import Nursery
 from gsd_tasks.process.shim import tree
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.reader import SpoolReader
@@ -81,8 +82,9 @@ class Running:
 class Bench:
     """Launches children in one form of containment, and puts everything away afterwards."""
 
-    def __init__(self, folder: Path, form: Containment) -> None:
+    def __init__(self, folder: Path, form: Containment, nursery: Nursery | None = None) -> None:
         self.form = form
+        self.nursery = nursery
         self._folder = folder
         self._specs: list[tuple[Path, LaunchSpec]] = []
         self._launched: list[Launched] = []
@@ -109,7 +111,7 @@ class Bench:
     def launch(self, spec: LaunchSpec, folder: Path | None = None) -> Launched | NotLaunched:
         folder = folder or self._folder / f"{spec.session_id}-{spec.attempt}"
         self.take_care_of(folder, spec)
-        launched = launch(folder, spec)
+        launched = launch(folder, spec, nursery=self.nursery)
         if isinstance(launched, Launched):
             self._launched.append(launched)
         return launched

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from gsd_tasks.process.contain import Containment, probe
+from gsd_tasks.process.nursery import Nursery
 from tests.process.bench import Bench
 
 STRONGEST: Final = probe()
@@ -25,32 +26,42 @@ def form(request: pytest.FixtureRequest) -> Containment:
     return Containment(request.param)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.stop()
+
+
 @pytest.fixture
-def bench(tmp_path: Path, form: Containment) -> Iterator[Bench]:
-    bench = Bench(tmp_path, form)
+def bench(tmp_path: Path, form: Containment, nursery: Nursery) -> Iterator[Bench]:
+    bench = Bench(tmp_path, form, nursery)
     yield bench
     bench.put_away()
 
 
 @pytest.fixture
-def weak_bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path, Containment.SUBREAPER)
+def weak_bench(tmp_path: Path, nursery: Nursery) -> Iterator[Bench]:
+    bench = Bench(tmp_path, Containment.SUBREAPER, nursery)
     yield bench
     bench.put_away()
 
 
 @pytest.fixture
-def strong_bench(tmp_path: Path) -> Iterator[Bench]:
+def strong_bench(tmp_path: Path, nursery: Nursery) -> Iterator[Bench]:
     if STRONGEST is not Containment.PID_NAMESPACE:
         pytest.skip("this host gives no PID namespace")
-    bench = Bench(tmp_path, Containment.PID_NAMESPACE)
+    bench = Bench(tmp_path, Containment.PID_NAMESPACE, nursery)
     yield bench
     bench.put_away()
 
 
 @pytest.fixture
 def any_bench(tmp_path: Path) -> Iterator[Bench]:
-    """In the form that this host would use: for what has nothing to do with containment."""
+    """In the form that this host would use: for what has nothing to do with containment.
+
+    Its shims are executed, those of the others are forked.
+    """
     bench = Bench(tmp_path, STRONGEST)
     yield bench
     bench.put_away()

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
+_CLONE_PARENT: Final = 0x00008000
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWPID: Final = 0x20000000
@@ -32,6 +34,9 @@ _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 # (those made against old kernel headers) have no os.pidfd_open.
 _SYS_PIDFD_SEND_SIGNAL: Final = 424
 _SYS_PIDFD_OPEN: Final = 434
+
+# An old call: each architecture has its own number. clone3 has one number, and many a container forbids it.
+_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
 
 _TFD_TIMER_ABSTIME: Final = 1
 # Zero would switch the timer off, and infinity has no number; a century after boot is as good.
@@ -90,6 +95,20 @@ def name_process(name: bytes) -> None:
 def set_child_subreaper() -> None:
     """Descendants whose parent dies become our children."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def fork_sibling() -> int:
+    """As `os.fork`, but the new process is our parent's child, as we are.
+
+    For a process of one thread: nobody is told of it, neither Python nor the C library, so that locks of other threads
+    would stay locked. ENOSYS where we do not know the call's number.
+    """
+    number = _SYS_CLONE.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    flags = ctypes.c_ulong(_CLONE_PARENT | signal.SIGCHLD)
+    # The interpreter's lock is kept: nobody else is there to have it meanwhile, and to be forked with it.
+    return _checked(ctypes.PyDLL(None, use_errno=True).syscall(ctypes.c_long(number), flags, None, None, None, None))
 
 
 def set_parent_death_signal(signum: int) -> None:
