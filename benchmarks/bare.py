@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import redis
 
@@ -38,7 +39,7 @@ class Bare:
         """What the next child printed."""
         answered = self._answers.blpop([to], timeout=PATIENCE_S)
         assert isinstance(answered, list | tuple), f"no answer within {PATIENCE_S} s"
-        return bytes(answered[1])
+        return cast("bytes", answered[1])
 
 
 @contextmanager
