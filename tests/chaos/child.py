@@ -30,7 +30,10 @@ LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789 " * 27 * 300
 
 
 class Plan(NamedTuple):
-    """What one child does. `exits` has the exit code of each attempt; the last one counts for those that follow."""
+    """What one child does. `exits` has the exit code of each attempt; the last one counts for those that follow.
+
+    With `gates`, a folder, it writes `lines` and goes on until there is SESSION.ATTEMPT in it.
+    """
 
     lines: int = 100
     interval_s: float = 0.02
@@ -39,6 +42,7 @@ class Plan(NamedTuple):
     stderr_every: int = 7
     ignores_term: bool = False
     helper: str = ""  # "pipes": one that keeps the pipes open; "quiet": one that does not
+    gates: str = ""
 
     def encode(self) -> str:
         return json.dumps(self._asdict())
@@ -122,7 +126,9 @@ def main(records: str, plan_text: str) -> int:
     if plan.helper and os.fork() == 0:
         _help(path.with_name(f"{path.name}.helper"), keeps_pipes=plan.helper == "pipes")
     out, err = (Writer(record, session, attempt, stream) for stream in STREAMS)
-    for count in range(1, plan.lines + 1):
+    for count in itertools.count(1):
+        if count > plan.lines and (not plan.gates or Path(plan.gates, f"{session}.{attempt}").exists()):
+            break
         writer = err if count % plan.stderr_every == 0 else out
         writer.write_line(torn=count % plan.torn_every == 0)
         _work(record, plan.interval_s)

@@ -1,4 +1,4 @@
-"""The cluster under attack: two servers, two hosts with three workers, maintenance and beat."""
+"""The cluster under attack: two servers, hosts with their workers, maintenance and beat."""
 
 from __future__ import annotations
 
@@ -47,10 +47,17 @@ class Cluster:
     """Owns every process and folder of a run. Its methods belong to the main thread.
 
     `tell` is given a sentence for whatever is worth a line in the report. With `cables` each worker is in a network of
-    its own.
+    its own. `hosts` has the workers of each machine.
     """
 
-    def __init__(self, root: Path, tell: Callable[[str], None], *, cables: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        tell: Callable[[str], None],
+        *,
+        cables: bool,
+        hosts: Mapping[str, tuple[str, ...]] = HOSTS,
+    ) -> None:
         self.root = root
         self.work = root / "work"
         self.records = root / "records"
@@ -59,6 +66,7 @@ class Cluster:
         self.redis = make_redis(root / "valkey", tell)
         self.loop = Loop()
         self._cable_numbers = itertools.count(1) if cables else None
+        self._names = hosts
         self.hosts: list[Host] = []
         self.maintenance = self._celery("maintenance", "worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *QUIET)
         schedule = str(root / "beat-schedule")
@@ -94,7 +102,7 @@ class Cluster:
         self.postgres.start()
         self.redis.start()
         migrate(self.database_url)
-        for name, workers in HOSTS.items():
+        for name, workers in self._names.items():
             self.hosts.append(self._host(name, workers))
         self.hosts[-1].disk = Disk.mount(self.hosts[-1].state_dir)
         self.await_workers()
@@ -116,7 +124,7 @@ class Cluster:
                 host.disk.clear()
 
     def await_workers(self) -> None:
-        """Until three workers take sessions. Raises `TimeoutError`."""
+        """Until all of them take sessions. Raises `TimeoutError`."""
         give_up_at = time.monotonic() + STARTS_WITHIN_S
         while not self._are_up():
             if time.monotonic() > give_up_at:
