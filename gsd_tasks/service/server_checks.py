@@ -128,10 +128,10 @@ def _examine(connection: Connection, where: str) -> list[Finding]:
     if told.is_too_old:
         return [Finding("Postgres", State.PROBLEM, found, "too old: Postgres 15 or newer is needed"), clock]
     try:
-        schema.check(connection)
+        revision = schema.check(connection)
     except SchemaMismatch as error:
         return [Finding("Postgres", State.PROBLEM, found, str(error)), clock]
-    return [Finding("Postgres", State.OK, f"{found}, schema {schema.HEAD}"), clock]
+    return [Finding("Postgres", State.OK, f"{found}, schema {revision}"), clock]
 
 
 def _compare(ahead_s: float, unsure_s: float) -> Finding:

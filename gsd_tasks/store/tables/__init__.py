@@ -3,7 +3,7 @@
 from gsd_tasks.store.tables.base import MOMENT, NOW, Xid8, interval, metadata
 from gsd_tasks.store.tables.conversation import messages, snapshots, transcript, turns
 from gsd_tasks.store.tables.happenings import recoveries, session_history
-from gsd_tasks.store.tables.installation import cluster, tokens, workers
+from gsd_tasks.store.tables.installation import cluster, migrations, tokens, workers
 from gsd_tasks.store.tables.running import attempts, leases, session_outputs
 from gsd_tasks.store.tables.session import dependencies, sessions
 
@@ -18,6 +18,7 @@ __all__ = [
     "leases",
     "messages",
     "metadata",
+    "migrations",
     "recoveries",
     "session_history",
     "session_outputs",

@@ -52,6 +52,16 @@ cluster = Table(
     CheckConstraint("single", "single"),
 )
 
+# The schema's own history. `oldest_code` is the newest migration of the oldest code that works on the schema as this
+# one leaves it: code that does not know the revision reads here whether it may go on (`store.schema`).
+migrations = Table(
+    "migrations",
+    metadata,
+    Column("revision", Text, primary_key=True),
+    Column("oldest_code", Text, nullable=False),
+    Column("at", MOMENT, nullable=False, server_default=func.clock_timestamp()),
+)
+
 # Who may use the API. The token itself is `id` and a secret, of which only the digest is kept.
 tokens = Table(
     "tokens",
