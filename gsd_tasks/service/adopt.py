@@ -16,6 +16,7 @@ from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.policy import Ending
 from gsd_tasks.domain.session import Holder, Kind, SessionId, Stream
 from gsd_tasks.domain.state import Reason
+from gsd_tasks.process.foreign import why_foreign
 from gsd_tasks.process.spool.owner import Owner
 from gsd_tasks.service.inherited import Heirloom
 from gsd_tasks.service.lease import boot_clock_s
@@ -39,12 +40,16 @@ RECALLED_ROWS: Final = 500
 def find(node: Node) -> list[SessionId]:
     """Own what former workers of this host were running, no more than this one has slots; the sessions.
 
-    Raises `DatabaseUnavailable`.
+    What a shim of another version runs that this one cannot go on with is left alone: to a worker that can, or else to
+    its lease, which freezes the child and lets others recover the session. Raises `DatabaseUnavailable`.
     """
     found: list[SessionId] = []
     for spool in node.spools.current(node.database):
         if len(found) == node.worker.slots:
             break
+        if problem := why_foreign(spool.folder):
+            get_log("adopt").warning("not adopted", session=str(spool.session_id), why=problem)
+            continue
         try:
             owner = Owner.take(spool.folder)
         except OSError as error:

@@ -15,6 +15,7 @@ from uuid import UUID
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.process.claude import remove_private_dir
 from gsd_tasks.process.contain import kill_shim, shim_is_alive, sweep_marker
+from gsd_tasks.process.foreign import why_foreign
 from gsd_tasks.process.link import ShimLink, ShimUnreachable
 from gsd_tasks.process.spool.exits import read_exit
 from gsd_tasks.process.spool.frames import is_abandoned
@@ -136,15 +137,20 @@ class Spools:
 
 
 def end_child(spool: Spool) -> None:
-    """Nothing of the attempt is alive afterwards. By its owner alone; doing it twice does no harm."""
+    """Nothing of the attempt is alive afterwards. By its owner alone; doing it twice does no harm.
+
+    A shim of a version with other words is not asked: that it holds its lock, and who it is, are the same in all.
+    """
     if not spool.folder.exists():
         return  # nothing was ever started there
-    with contextlib.suppress(ShimUnreachable):
-        ShimLink(spool.folder).end("lease_lost")
-    if not wait_for_shim(spool.folder, SHIM_ENDS_S):
+    is_foreign = why_foreign(spool.folder) is not None
+    if not is_foreign:
+        with contextlib.suppress(ShimUnreachable):
+            ShimLink(spool.folder).end("lease_lost")
+    if is_foreign or not wait_for_shim(spool.folder, SHIM_ENDS_S):
         kill_shim(spool.folder)
         wait_for_shim(spool.folder, SHIM_ENDS_S)
-    if read_exit(spool.folder) is None:
+    if is_foreign or read_exit(spool.folder) is None:
         # Its shim was killed: only one that has seen the whole tree go writes down the end.
         sweep_marker(str(spool.session_id), spool.attempt)
 

@@ -18,7 +18,15 @@ from gsd_tasks.process.shim import control, linux
 from gsd_tasks.process.shim.child import Program
 from gsd_tasks.process.shim.loop import Loop
 from gsd_tasks.process.shim.output import Intake, Pipes
-from gsd_tasks.process.shim.protocol import LOCK_NAME, LOG_NAME, PROTOCOL, Containment, LaunchSpec, line
+from gsd_tasks.process.shim.protocol import (
+    LOCK_NAME,
+    LOG_NAME,
+    PROTOCOL,
+    READERS_SINCE,
+    Containment,
+    LaunchSpec,
+    line,
+)
 from gsd_tasks.process.shim.start import NotStarted, start_child, start_init
 from gsd_tasks.process.shim.tree import read_proc
 from gsd_tasks.process.spool.exits import EndedBy, ExitFile, ExitRecord
@@ -26,6 +34,7 @@ from gsd_tasks.process.spool.writer import SpoolWriter
 
 _HERE = Path()
 _PROBED_PROCESSES: Final = 4096
+VERSION: Final = {"protocol": PROTOCOL, "readers_since": READERS_SINCE}
 
 
 def main(arguments: list[str]) -> int:
@@ -73,7 +82,7 @@ def _become_shim(lock: int) -> None:
     linux.set_child_subreaper()
     os.set_inheritable(lock, False)
     me = read_proc(os.getpid())
-    os.write(lock, line({"pid": os.getpid(), "started": me and me.started, "boot_id": linux.boot_id()}))
+    os.write(lock, line({"pid": os.getpid(), "started": me and me.started, "boot_id": linux.boot_id(), **VERSION}))
 
 
 def _read_spec() -> LaunchSpec | None:

@@ -13,7 +13,11 @@ folder, a line of JSON for each request and one for each reply:
     {"do": "status"}
     {"do": "follow"}                  from here on an empty line either way: "tell me" there, "there is news" back
 
-A shim may be older than the worker that talks to it: every reply carries its `protocol`. Inputs came with 2.
+A shim may be of another version than the worker that talks to it: every reply carries its `protocol`. Inputs came
+with 2. Before anything is asked, `shim.lock` says whether one can understand the other (`gsd_tasks.process.foreign`): a
+line of JSON with `protocol` and `readers_since`. What never changes, so that any version can end an attempt that is
+over: `shim.lock` is locked for as long as the shim lives, and has its `pid`, `started` and `boot_id`; and when the shim
+is killed, its child's tree is gone, or found by the marker.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from typing import Any, Final, NamedTuple
 
 PROTOCOL: Final = 2
 INPUTS_SINCE: Final = 2
+# The oldest protocol whose workers can go on with what a shim of this one has begun, by its socket, its spool and its
+# exit record. One of protocol 1 would never end a Claude session's input.
+READERS_SINCE: Final = 2
 # The most that one input may hold; room for that as base64, and for the words around it.
 MAX_INPUT_BYTES: Final = 8 << 20
 MAX_LINE_BYTES: Final = MAX_INPUT_BYTES * 4 // 3 + (16 << 10)
