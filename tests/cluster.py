@@ -58,10 +58,17 @@ class Cluster:
 
     def celery(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """`celery -A gsd_tasks.celery_app ...`; its output goes to a file of the test's folder."""
+        return self._start("celery", "-A", "gsd_tasks.celery_app", *arguments, env=env)
+
+    def part(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """`gsd-tasks ...`, for what goes on until it is stopped; likewise."""
+        return self._start("gsd_tasks", *arguments, env=env)
+
+    def _start(self, module: str, *arguments: str, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
         log = self.folder / f"celery-{len(self._processes)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env=self.env | dict(env or {}),
                 cwd=self.folder,
                 user=self.uid,

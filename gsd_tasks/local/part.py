@@ -43,9 +43,10 @@ class Part:
     `probe` is given its pid and says whether it is ready: asked again and again, it answers within a second or so and
     never raises. `prepare` runs before each spawn and may raise a GsdError. `record` is the file with the stamp of its
     present life. `death_signal` comes when the one who spawned it dies, `stop_signal` when it is to stop, KILL
-    `stop_bound_s` later; once somebody is in a hurry, `hurry_bound_s` later. `url` is where clients
-    reach it, if they do: people are told, and clients of this user find it there once it is ready. `access` says where
-    people find what lets them in.
+    `stop_bound_s` later; once somebody is in a hurry, `hurry_bound_s` later. `handover_signal`, if there is one, takes
+    the place of `stop_signal` where a supervisor asked us to stop (SIGTERM). `url` is where clients reach it, if they
+    do: people are told, and clients of this user find it there once it is ready. `access` says where people find what
+    lets them in.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Part:
     become: Become = Become.SELF
     umask: int = -1
     stop_signal: signal.Signals = signal.SIGTERM
+    handover_signal: signal.Signals | None = None
     death_signal: signal.Signals = signal.SIGTERM
     stop_bound_s: float = 60.0
     hurry_bound_s: float = 0.0

@@ -21,7 +21,7 @@ from gsd_tasks.local.flower_place import FlowerPlace
 from gsd_tasks.local.part import Part
 from gsd_tasks.local.stamp import Stamp
 from gsd_tasks.local.state_dir import StateDir
-from gsd_tasks.settings import Settings
+from gsd_tasks.settings import Drain, Settings
 
 STOP_BOUND_S: Final = 60.0
 API_STOP_BOUND_S: Final = 20.0  # for followers to hear that it ends
@@ -55,6 +55,8 @@ class ClusterParts:
             ("worker", "-n", f"{node}@%h", "-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
             # As a person's Ctrl-C: the cluster ends, so nothing is handed over. A kill of `up` sends SIGTERM.
             stop_signal=signal.SIGINT,
+            # Where that was asked for, a SIGTERM to `up` is no end: the next one goes on with what runs.
+            handover_signal=signal.SIGTERM if self._settings.drain is Drain.HANDOVER else None,
             stop_bound_s=STOP_BOUND_S + self._settings.drain_s,
             probe=lambda pid: is_up(self._addresses, pid),
         )
@@ -101,6 +103,7 @@ class ClusterParts:
         arguments: tuple[str, ...],
         *,
         stop_signal: signal.Signals = signal.SIGTERM,
+        handover_signal: signal.Signals | None = None,
         stop_bound_s: float = STOP_BOUND_S,
         umask: int = -1,  # a worker hands its own down to what sessions write
         probe: Callable[[int], bool] | None = None,
@@ -114,6 +117,7 @@ class ClusterParts:
             cwd=self._state.parts,
             umask=umask,
             stop_signal=stop_signal,
+            handover_signal=handover_signal,
             stop_bound_s=stop_bound_s,
             probe=probe or has_settled,
         )

@@ -14,10 +14,14 @@ ECHO_S: Final = 1.0  # a wrapper (make, uv run) passes on the Ctrl-C that the te
 
 
 class StopRequests:
-    """Counts requests to stop, within its block. Readable (`fileno`) when one arrives. Main thread only."""
+    """Counts requests to stop, within its block. Readable (`fileno`) when one arrives. Main thread only.
+
+    `first` is the signal that the first of them was.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
+        self.first: signal.Signals | None = None
         self._clock = clock
         self._last = float("-inf")
         self._reader, self._writer = socket.socketpair()
@@ -49,7 +53,8 @@ class StopRequests:
         except BlockingIOError:
             pass
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.first = self.first or signal.Signals(number)
         now = self._clock()
         if now - self._last >= ECHO_S:
             self.count += 1

@@ -185,7 +185,9 @@ class Supervisor:
         charge.stopping, charge.ready, charge.due = True, False, None
         if isinstance(charge.life, Child):
             charge.kill_at = time.monotonic() + charge.part.stop_bound_s
-            charge.life.send(charge.part.stop_signal)
+            is_restart = self._requests.first is signal.SIGTERM
+            handover = charge.part.handover_signal if is_restart else None
+            charge.life.send(handover or charge.part.stop_signal)
 
     def _hasten(self, charge: Charge) -> None:
         if charge.kill_at is not None:
