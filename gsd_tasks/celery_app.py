@@ -19,7 +19,9 @@ from kombu.exceptions import OperationalError
 from gsd_tasks.domain.errors import BrokerUnavailable, ConfigurationError
 from gsd_tasks.domain.session import DEFAULT_PRIORITY, DEFAULT_QUEUE, SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
-from gsd_tasks.service.messages import PRIORITY_STEPS, RUN_SESSION, SWEEP
+from gsd_tasks.service import transport
+from gsd_tasks.service.broker import no_answer
+from gsd_tasks.service.messages import RUN_SESSION, SWEEP
 from gsd_tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -30,18 +32,6 @@ if TYPE_CHECKING:
 
 #: Whoever takes messages waits for them; sending one takes no time, and what is not sent is sent later.
 PUBLISH_S: Final = 5
-
-TRANSPORT: Final[dict[str, Any]] = {
-    "visibility_timeout": 60,
-    "unacked_restore_interval": 10,
-    "unacked_restore_throttle": 1,
-    "socket_timeout": 15,
-    "socket_connect_timeout": 5,
-    "socket_keepalive": True,
-    "health_check_interval": 10,
-    "queue_order_strategy": "priority",
-    "priority_steps": PRIORITY_STEPS,
-}
 
 
 class Configuration:
@@ -77,13 +67,24 @@ class Configuration:
 
     broker_connection_retry_on_startup = True
     broker_connection_max_retries = None
-    broker_transport_options = TRANSPORT
 
     @property
     def broker_url(self) -> str:
         """Read late, and refused in one line: this is what `celery` shows to somebody who has set nothing."""
         with _refusing():
-            return resolve_addresses(settings()).redis_url
+            return transport.broker_url(_redis_url())
+
+    @property
+    def broker_use_ssl(self) -> dict[str, Any] | None:
+        """How Redis proves who it is."""
+        with _refusing():
+            return transport.broker_use_ssl(_redis_url())
+
+    @property
+    def broker_transport_options(self) -> dict[str, Any]:
+        """The same in every process of a cluster."""
+        with _refusing():
+            return transport.transport_options(_redis_url())
 
     @property
     def task_queues(self) -> list[Queue]:
@@ -103,6 +104,10 @@ class Configuration:
         with _refusing():
             every_s = settings().republish_s
         return {"sweep": {"task": SWEEP, "schedule": every_s, "options": {"expires": every_s}}}
+
+
+def _redis_url() -> str:
+    return resolve_addresses(settings()).redis_url
 
 
 @contextmanager
@@ -133,10 +138,12 @@ app.user_options["preload"].add(
 
 def make_publish(redis_url: str) -> Publish:
     """A publisher to this broker, for `service.submit`. It need not be the one that this process's settings name."""
-    sender = Celery("gsd_tasks", set_as_current=False, broker=redis_url)
+    url = transport.broker_url(redis_url)
+    sender = Celery("gsd_tasks", set_as_current=False, broker=url)
     sender.config_from_object(Configuration())
-    sender.conf.broker_url = redis_url
-    sender.conf.broker_transport_options = TRANSPORT | {"socket_timeout": PUBLISH_S}
+    sender.conf.broker_url = url
+    sender.conf.broker_use_ssl = transport.broker_use_ssl(redis_url)
+    sender.conf.broker_transport_options = transport.transport_options(redis_url, socket_timeout=PUBLISH_S)
 
     def publish(session_id: SessionId, *, queue: str, priority: int) -> None:
         # The message's id is the session's: one too many is recognised as the same, in Redis and in Flower.
@@ -145,6 +152,6 @@ def make_publish(redis_url: str) -> Publish:
                 RUN_SESSION, args=[str(session_id)], task_id=str(session_id), queue=queue, priority=priority
             )
         except OperationalError as error:
-            raise BrokerUnavailable(f"Redis does not answer: {error}") from error
+            raise BrokerUnavailable(no_answer(error, redis_url)) from error
 
     return publish

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery import signals
 from celery.concurrency.thread import TaskPool as ThreadPool
+from redis.exceptions import RedisError
 
 from gsd_tasks.celery_adoption import Adopt
 from gsd_tasks.celery_app import app, make_publish
 from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
+from gsd_tasks.domain.refusals import of_postgres
 from gsd_tasks.domain.session import SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.process.shim.linux import make_undumpable
+from gsd_tasks.service.broker import connect, no_answer
 from gsd_tasks.service.node import Node
 from gsd_tasks.service.sign import Sign
 from gsd_tasks.settings import settings
@@ -80,6 +83,7 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
         maintenance().start(Sign(settings().state_dir, name))
         return
     _Process.node = _join(name, _check_sessions(options), queues)
+    _look_at_redis()
 
 
 @signals.setup_logging.connect(weak=False)
@@ -133,12 +137,26 @@ def _join(name: str, slots: int, queues: tuple[str, ...]) -> Node:
         try:
             joined.start()
         except DatabaseUnavailable as error:
-            if time.monotonic() > give_up_at:
+            # Who is turned away is turned away the next time, too.
+            if time.monotonic() > give_up_at or of_postgres(str(error)) is not None:
                 raise
             get_log("worker").warning("waiting for the database", why=str(error))
             time.sleep(1)
         else:
             return joined
+
+
+def _look_at_redis() -> None:
+    """Say in one line what Celery will say again and again, and what to do about it.
+
+    A worker begins without Redis: what runs on its host needs a keeper all the same.
+    """
+    redis_url = resolve_addresses(settings()).redis_url
+    try:
+        with connect(redis_url) as client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        get_log("worker").warning("no session is taken before Redis answers", why=no_answer(error, redis_url))
 
 
 def _queues(options: Mapping[str, Any]) -> tuple[str, ...]:

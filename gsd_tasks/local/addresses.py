@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.domain.redis_address import parse_redis_url
 from gsd_tasks.local.api_token import read_token
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.settings import Settings
@@ -35,10 +36,13 @@ def resolve_addresses(settings: Settings) -> Addresses:
     """`GSD_DATABASE_URL` and `GSD_REDIS_URL`; what is not set comes from the running `up` of this user.
 
     Raises:
-        ConfigurationError: neither is there.
+        ConfigurationError: neither is there, or that of Redis cannot be used.
     """
     database = settings.database_url and settings.database_url.get_secret_value()
     redis = settings.redis_url and settings.redis_url.get_secret_value()
+    if redis:
+        # Here, where everybody comes through: what is wrong with it is said once, in one line.
+        parse_redis_url(redis)
     if database and redis:
         return Addresses(database, redis)
     running = running_cluster(settings.state_dir)

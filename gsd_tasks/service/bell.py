@@ -12,9 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from gsd_tasks.service.broker import connect
 from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.one_by_one import OneByOne
 
@@ -156,14 +155,3 @@ def answers(redis_url: str) -> bool:
             return bool(client.ping())
     except redis.RedisError:
         return False
-
-
-def connect(redis_url: str) -> redis.Redis:
-    """A client that fails within 2 s and does not try again: whoever calls has a better plan."""
-    return redis.Redis.from_url(
-        redis_url,
-        decode_responses=True,
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-    )

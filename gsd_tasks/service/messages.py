@@ -10,7 +10,7 @@ import redis
 
 from gsd_tasks.domain.errors import BrokerUnavailable
 from gsd_tasks.domain.session import LOWEST_PRIORITY
-from gsd_tasks.service.bell import connect
+from gsd_tasks.service.broker import connect, no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class QueuedMessages:
             with connect(self._redis_url) as client:
                 yield client
         except redis.RedisError as error:
-            raise BrokerUnavailable(f"Redis does not answer: {error}") from error
+            raise BrokerUnavailable(no_answer(error, self._redis_url)) from error
 
 
 def _lists(queue: str) -> list[str]:

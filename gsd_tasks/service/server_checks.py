@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import redis
 
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
-from gsd_tasks.service.bell import connect
+from gsd_tasks.domain.redis_address import parse_redis_url
+from gsd_tasks.service.broker import connect, no_answer
 from gsd_tasks.service.findings import Finding, State
 from gsd_tasks.store import Database, schema, vitals
 
@@ -46,12 +47,12 @@ def broker(url: str | None) -> Finding:
         with connect(url) as client:
             client.ping()
             version = _version(client)
-    except ValueError:
-        advice = "GSD_REDIS_URL: is no address like redis://:password@host:6379/0"
-        return Finding("Redis", State.PROBLEM, "not reached", advice)
-    except redis.RedisError as error:
-        return Finding("Redis", State.PROBLEM, f"{_where(url)}: not reached", f"Redis does not answer: {error}")
-    found = _where(url) if version is None else f"{_where(url)}, {version}"
+    except ConfigurationError as error:
+        return Finding("Redis", State.PROBLEM, "not reached", str(error))
+    except (redis.RedisError, OSError) as error:
+        return Finding("Redis", State.PROBLEM, f"{parse_redis_url(url)}: not reached", no_answer(error, url))
+    where = str(parse_redis_url(url))
+    found = where if version is None else f"{where}, {version}"
     if version is not None and version.is_too_old:
         return Finding("Redis", State.PROBLEM, found, "too old: Redis 6 or newer is needed, or Valkey")
     return Finding("Redis", State.OK, found)
@@ -63,7 +64,7 @@ def keeping(url: str) -> list[Finding]:
         with connect(url) as client:
             told = {**_info(client, "memory"), **_info(client, "persistence")}
             saves = _saves(client)
-    except (ValueError, redis.RedisError) as error:
+    except (ConfigurationError, redis.RedisError) as error:
         return [Finding("Redis keeps", State.NOTE, "not known", f"it does not say, so look yourself: {error}")]
     return [_eviction(told.get("maxmemory_policy")), _persistence(told.get("aof_enabled"), saves)]
 

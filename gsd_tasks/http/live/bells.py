@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gsd_tasks.service.bell import PAUSE_S
+from gsd_tasks.service.broker import connect_async
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio.client import PubSub
 
-CONNECT_S: Final = 2.0
 #: After so long without a bell Redis is asked whether it is there.
 SILENCE_S: Final = 30.0
 
@@ -71,10 +68,7 @@ class Bells:
             await asyncio.sleep(PAUSE_S)
 
     async def _listen(self) -> None:
-        client = redis.asyncio.Redis.from_url(
-            self._redis_url, decode_responses=True, socket_connect_timeout=CONNECT_S, retry=Retry(NoBackoff(), 0)
-        )
-        async with client, client.pubsub() as subscription:
+        async with connect_async(self._redis_url) as client, client.pubsub() as subscription:
             subscribed = await self._subscribe(subscription, set())
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._keep_subscribed(subscription, subscribed))
