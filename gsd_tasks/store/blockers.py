@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, Text, cast, column, false, func, select, table, text
+import psycopg
+from sqlalchemy import Integer, Text, cast, column, false, func, select, table, text, true
 from sqlalchemy.exc import DBAPIError
 
-from gsd_tasks.store.database import NAME
+from gsd_tasks.store.database import IDLE_S, NAME
 from gsd_tasks.store.tables import MOMENT, NOW, attempts, leases, sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import CTE, Connection
 
     from gsd_tasks.domain.session import SessionId
@@ -57,19 +60,17 @@ def find(database: Database, session_id: SessionId) -> list[Blocker]:
     Raises:
         DatabaseUnavailable: it needs two connections.
     """
-    with database.connection() as waiting, database.connection() as asking:
-        # Not given back to the pool: a cancel that comes late would hit whoever uses it next.
-        waiting.detach()
-        waiting.execute(select(func.set_config("lock_timeout", f"{LOOK_S:g}s", false())))
+    with database.connection() as asking, _given_up(database) as waiting:
+        waiting.execute(select(func.set_config("lock_timeout", f"{LOOK_S:g}s", true())))
         pid = waiting.execute(select(func.pg_backend_pid())).scalar_one()
         waiter = threading.Thread(target=_wait_for, args=(waiting, session_id), name="gsd-blockers", daemon=True)
         waiter.start()
         try:
-            found = _while_it_waits(asking, pid, session_id, waiter)
-            asking.execute(select(func.pg_cancel_backend(pid)))
+            return _while_it_waits(asking, pid, session_id, waiter)
         finally:
+            # By the connection, not by the process's number: that may be somebody else's by now.
+            _cancel(waiting)
             waiter.join()
-        return found
 
 
 def end(connection: Connection, blocker: Blocker) -> bool:
@@ -78,6 +79,28 @@ def end(connection: Connection, blocker: Blocker) -> bool:
         _activity.c.pid == blocker.pid, _activity.c.backend_start == blocker.started_at
     )
     return bool(connection.execute(ending).scalar_one_or_none())
+
+
+@contextmanager
+def _given_up(database: Database) -> Iterator[Connection]:
+    """A transaction, in which one process of the server is ours, behind a pooler too; and nothing of it is kept.
+
+    Its connection is not given back: a cancel that comes late would hit whoever uses it next.
+    """
+    with database.connection() as connection:
+        try:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s'")
+            yield connection
+        finally:
+            connection.invalidate()
+
+
+def _cancel(connection: Connection) -> None:
+    waiting: Any = connection.connection.driver_connection
+    # What cannot be cancelled gives up by itself.
+    with suppress(psycopg.Error):
+        waiting.cancel_safe(timeout=LOOK_S)
 
 
 def _wait_for(connection: Connection, session_id: SessionId) -> None:

@@ -2,8 +2,10 @@
 
 Every connection is in autocommit mode, and every change is one statement: nothing is locked until the whole of it has
 arrived, so a process that is stopped or cut off in the middle of sending holds no lock that another one waits for.
-`transaction` is the exception, for a person who verifies a session or mends one that nobody runs, and for many new
-sessions at once, which nobody else sees before they are there.
+`transaction` is the exception, for a person who verifies a session or mends one that nobody runs, for many new
+sessions at once, which nobody else sees before they are there, and for the reaper's question who is in its way.
+
+A pooler may stand in between: see `store.pooler`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
+from gsd_tasks.domain.refusals import of_postgres
 from gsd_tasks.store.arrays import Array, ArrayDumper
+from gsd_tasks.store.pooler import arrange, bound_locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +50,9 @@ SERVER_SOCKET: Final[dict[str, int]] = {
     "tcp_user_timeout": 60_000,
 }
 
+#: A statement is prepared when it is sent for the second time.
+PREPARE_AFTER: Final = 2
+
 #: What a connection calls itself in `pg_stat_activity`, where nothing more is known of it.
 NAME: Final = "gsd-tasks"
 
@@ -68,7 +75,7 @@ class Database:
     ) -> None:
         self._engine = _engine(url, connections, name)
         if lock_timeout_s is not None:
-            event.listen(self._engine, "connect", partial(_bound_locks, milliseconds=round(lock_timeout_s * 1000)))
+            event.listen(self._engine, "connect", partial(bound_locks, milliseconds=round(lock_timeout_s * 1000)))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -150,20 +157,13 @@ def _engine(url: str, connections: int, name: str) -> Engine:
         pool_reset_on_return=None,
         connect_args=SOCKET | {"application_name": name},
     )
-    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", partial(arrange, session=SERVER_SOCKET, prepare_after=PREPARE_AFTER))
+    event.listen(engine, "connect", _adapt)
     return engine
 
 
-def _prepare(dbapi_connection: Any, _record: object) -> None:
-    # Statements repeat for as long as a worker lives: let the server keep their plans from the second run on.
-    dbapi_connection.prepare_threshold = 2
+def _adapt(dbapi_connection: Any, _record: object) -> None:
     dbapi_connection.adapters.register_dumper(Array, ArrayDumper)
-    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SERVER_SOCKET.items())
-    dbapi_connection.execute(f"SELECT {settings}")
-
-
-def _bound_locks(dbapi_connection: Any, _record: object, *, milliseconds: int) -> None:
-    dbapi_connection.execute(f"SET lock_timeout = {milliseconds}")
 
 
 def _is_read_only(error: DBAPIError) -> bool:
@@ -173,5 +173,10 @@ def _is_read_only(error: DBAPIError) -> bool:
 
 def _in_one_line(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
-    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-    return f"the database does not answer: {first}"
+    lines = [line.strip(" -") for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    # Of several attempts the first line says that there were some. None of them is a refusal, unless the last one is.
+    said = lines[-1] if lines[0].startswith("Multiple connection attempts failed") else lines[0]
+    advice = of_postgres(said)
+    return (
+        f"the database does not answer: {said}" if advice is None else f"the database lets nobody in: {said}: {advice}"
+    )
