@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gsd_tasks.process.contain import inspect_host
 from gsd_tasks.process.survival import shims_survive
-from gsd_tasks.service import host_checks, record_checks, server_checks
+from gsd_tasks.service import host_checks, link_checks, record_checks, server_checks
 from gsd_tasks.service.findings import Finding, State
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ def _examine_database(settings: Settings, url: str | None) -> list[Finding]:
     findings = server_checks.postgres(url)
     if url is None or not can_run(findings):
         return findings
-    return [*findings, *record_checks.examine(settings, url)]
+    return [*findings, *link_checks.postgres(url), *record_checks.examine(settings, url)]
 
 
 def _examine_broker(url: str | None) -> list[Finding]:
     finding = server_checks.broker(url)
-    return [finding, *(server_checks.keeping(url) if url is not None and can_run([finding]) else ())]
+    if url is None or not can_run([finding]):
+        return [finding]
+    return [finding, *link_checks.broker(url), *server_checks.keeping(url)]
 
 
 def _examine_processes(settings: Settings) -> list[Finding]:
