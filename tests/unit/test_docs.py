@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/reliability.md",
     "docs/retention.md",
     "docs/settings.md",
+    "docs/several-machines.md",
     "docs/state-machine.md",
 )
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
