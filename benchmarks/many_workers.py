@@ -1,0 +1,275 @@
+"""What a thousand workers cost Postgres by being alive: its CPU while 3,000 leases are renewed every 5 s.
+
+    PYTHONPATH=. python benchmarks/many_workers.py --workers 1000 --seconds 60
+
+Each worker has its own pool of connections, its own keeper (`service.lease.Keeper`) with three leases, and says that it
+is there, by the project's own code, every heartbeat; a maintenance process's sweeps and an API that is scraped every
+15 s run beside them. Only their children are missing. Postgres has the settings of `gsd-tasks up`, but for the number
+of connections. The workers are threads of a few processes, on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+from uuid import uuid4
+
+import psutil
+import psycopg
+import uuid_utils.compat as uuid_utils
+
+from gsd_tasks.domain.session import SLOTS, Holder, SessionId, Submission, Worker, WorkerId, WorkerStatus
+from gsd_tasks.domain.submission import digest
+from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
+from gsd_tasks.local.ports import choose_port
+from gsd_tasks.service import lease
+from gsd_tasks.service.lease import Keeper, boot_clock_s
+from gsd_tasks.service.loop import Loop
+from gsd_tasks.service.maintenance import Maintenance
+from gsd_tasks.settings import Settings
+from gsd_tasks.store import Claim, Database, migrate, nodes, transitions
+from gsd_tasks.store.database import worker_name
+
+LEASE_S: Final = 30.0
+HEARTBEAT_S: Final = 5.0
+SCRAPE_S: Final = 15.0
+REQUEST: Final = Submission(command=("true",), working_dir="/")
+WARM_UP_S: Final = 15.0
+COUNTED: Final = """
+SELECT pg_stat_force_next_flush(),
+       (SELECT sum(xact_commit) FROM pg_stat_database)::bigint AS commits,
+       (SELECT sum(renewals) FROM leases)::bigint AS renewals,
+       (SELECT count(*) FROM leases WHERE expires_at < clock_timestamp()) AS expired,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal,
+       (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'leases') AS updates,
+       (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'leases') AS heap_only,
+       (SELECT n_tup_hot_upd::float8 / greatest(1, n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'workers')
+           AS seen,
+       pg_total_relation_size('leases') AS leases_bytes
+"""
+
+
+class Simulated:
+    """One worker, as Postgres sees it: three leases kept, and a word at each heartbeat."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self.id = WorkerId(uuid4())
+        self._number = number
+        self._database = Database(url, name=worker_name(self.id), lock_timeout_s=HEARTBEAT_S * 0.4)
+        self._keeper = Keeper(self._database, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
+        self._presence = Loop("presence", self._be_seen, interval_s=HEARTBEAT_S)
+        self._kept = ExitStack()
+        # The second one is for the word that it says while it renews: had before the clock runs.
+        with self._database.connection() as connection, self._database.connection():
+            nodes.register(connection, self._worker())
+            claims = [self._claim(connection, slot) for slot in range(1, SLOTS + 1)]
+        for claim in claims:
+            self._kept.enter_context(self._keeper.keeping(claim, claimed_at_boot_s=boot_clock_s()))
+
+    def start(self) -> None:
+        """From some moment of a heartbeat on, like workers that were started one by one."""
+        threading.Timer(random.uniform(0, HEARTBEAT_S), self._keeper.start).start()
+        threading.Timer(random.uniform(0, HEARTBEAT_S), self._presence.start).start()
+
+    def dismiss(self) -> None:
+        self._presence.dismiss()
+
+    def stop(self) -> None:
+        self._presence.stop()
+        self._keeper.stop()
+        self._kept.close()
+        self._database.close()
+
+    def _be_seen(self) -> None:
+        with self._database.connection() as connection:
+            nodes.seen(connection, self.id, WorkerStatus.ALIVE, has_credentials=True)
+
+    def _claim(self, connection: Any, slot: int) -> Claim:
+        session_id = SessionId(uuid_utils.uuid7())
+        transitions.enqueue(connection, session_id, REQUEST, digest(REQUEST))
+        claim = transitions.claim(
+            connection, session_id, holder=Holder(uuid4()), worker_id=self.id, slot=slot, lease_s=LEASE_S * 4
+        )
+        assert claim is not None
+        return claim
+
+    def _worker(self) -> Worker:
+        now = datetime.now().astimezone()
+        return Worker(
+            id=self.id,
+            name=f"gsd@host-{self._number}",
+            host_id=f"host {self._number}",
+            boot_id="boot",
+            pid=1,
+            version="0",
+            status=WorkerStatus.ALIVE,
+            queues=("sessions",),
+            slots=SLOTS,
+            containment="subreaper",
+            has_credentials=True,
+            busy={},
+            started_at=now,
+            seen_at=now,
+        )
+
+
+def crew(url: str, numbers: range, begun: Barrier, over: Any) -> None:
+    """One process of workers: until `over` is set."""
+    workers = [Simulated(url, number) for number in numbers]
+    begun.wait()
+    # There are no slots whose loops could turn, or hang.
+    with patch.object(lease, "HANGS_AFTER_S", math.inf):
+        for worker in workers:
+            worker.start()
+        over.wait()
+        for worker in workers:
+            worker.dismiss()
+        for worker in workers:
+            worker.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gsd-bench-")))
+        most = {"max_connections": str(asked.workers * 3 + 100)}
+        servers = stack.enter_context(embedded_servers(folder, extra_postgres_settings=most))
+        migrate(servers.database_url)
+        stack.enter_context(_workers(servers.database_url, asked.workers, asked.processes))
+        settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url, state_dir=folder)
+        maintenance = Maintenance(
+            settings, database_url=servers.database_url, redis_url=servers.redis_url, publish=_publish
+        )
+        maintenance.start()
+        stack.callback(maintenance.stop)
+        scraped = stack.enter_context(_scraped(servers, folder))
+        figures = _measure(servers, asked.seconds, scraped)
+    for what, value in figures.items():
+        print(f"{what}: {value}")
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _measure(servers: EmbeddedServers, seconds: int, scraped: list[float]) -> dict[str, Any]:
+    postmaster = psutil.Process(int((servers.postgres.folder / "data" / "postmaster.pid").read_text().split()[0]))
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        time.sleep(WARM_UP_S)
+        scraped.clear()
+        before, cpu_s, began = _count(connection), _cpu_s(postmaster), time.monotonic()
+        time.sleep(seconds)
+        spent_s, took_s = _cpu_s(postmaster) - cpu_s, time.monotonic() - began
+        after = _count(connection)
+        memory = sum(child.memory_full_info().pss for child in postmaster.children())
+    updates, heap_only = (after[name] - before[name] for name in ("updates", "heap_only"))
+    return {
+        "CPU of Postgres, share of a core": round(spent_s / took_s, 3),
+        "renewals a second": round((after["renewals"] - before["renewals"]) / took_s, 1),
+        "commits a second": round((after["commits"] - before["commits"]) / took_s, 1),
+        "log, kB a second": round((after["wal"] - before["wal"]) / took_s / 1000, 1),
+        "leases that had expired": after["expired"],
+        "connections": after["connections"],
+        "memory of all of Postgres (PSS), MiB": round(memory / 2**20),
+        "heap-only updates of leases": f"{heap_only / max(1, updates):.1%} of {updates}",
+        "heap-only updates of workers": f"{after['seen']:.1%}",
+        "leases and their indices, KiB": after["leases_bytes"] // 1024,
+        "scrapes of /metrics, ms": [round(took * 1000) for took in scraped],
+        "load of the machine": round(os.getloadavg()[0], 1),
+    }
+
+
+def _count(connection: psycopg.Connection) -> dict[str, Any]:
+    from psycopg.rows import dict_row
+
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(COUNTED).fetchone()
+    assert row is not None
+    return row
+
+
+@contextmanager
+def _workers(url: str, number: int, processes: int) -> Iterator[None]:
+    """They begin together, when all of them have claimed their sessions."""
+    context = multiprocessing.get_context("spawn")
+    begun, over = context.Barrier(processes + 1), context.Event()
+    shares = [range(place, number, processes) for place in range(processes)]
+    started = [context.Process(target=crew, args=(url, share, begun, over)) for share in shares]
+    for process in started:
+        process.start()
+    try:
+        begun.wait(timeout=600)
+        yield
+    finally:
+        over.set()
+        for process in started:
+            process.join(60)
+
+
+@contextmanager
+def _scraped(servers: EmbeddedServers, folder: Path) -> Iterator[list[float]]:
+    """How long each scrape of an API's figures took."""
+    port, own, over, took = choose_port(None), choose_port(None), threading.Event(), list[float]()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GSD_")}
+    env = kept | {
+        "GSD_DATABASE_URL": servers.database_url,
+        "GSD_REDIS_URL": servers.redis_url,
+        "GSD_STATE_DIR": str(folder),
+        "GSD_API_METRICS": f"127.0.0.1:{own}",
+        "GSD_LOG_LEVEL": "WARNING",
+    }
+
+    def scrape() -> None:
+        while not over.wait(SCRAPE_S):
+            began = time.monotonic()
+            # It may not be there yet.
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{own}/metrics", timeout=60) as answer:
+                answer.read()
+                took.append(time.monotonic() - began)
+
+    command = [sys.executable, "-m", "gsd_tasks", "api", "--port", str(port)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        try:
+            yield took
+        finally:
+            over.set()
+            thread.join()
+            process.terminate()
+
+
+def _publish(session_id: SessionId, *, queue: str, priority: int) -> None:
+    """Nothing is queued."""
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """Of the process, of those that it has waited for, and of those that it has now."""
+    times = process.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    return float(total + sum(_cpu_s(child) for child in process.children()))
+
+
+if __name__ == "__main__":
+    main()
