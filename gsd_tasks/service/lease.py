@@ -20,7 +20,7 @@ from gsd_tasks.store import leases
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gsd_tasks.domain.session import Holder
     from gsd_tasks.domain.state import Wanted
@@ -152,11 +152,33 @@ class Keeper:
     def _turn(self) -> None:
         with self._lock:
             held = list(self._held.values())
+        kept: list[Lease] = []
         for lease in held:
             if lease.slot_hangs:
                 self._log.error("slot hangs: its lease is not renewed", session=str(lease.claim.session.id))
             elif not lease.is_lost:
+                kept.append(lease)
+        self._renew_several(kept)
+
+    def _renew_several(self, kept: Sequence[Lease]) -> None:
+        """All in one statement; by itself each that has no answer there, as it is lost or somebody has locked it."""
+        if not kept:
+            return
+        sent_at_boot_s = boot_clock_s()
+        renewed: Mapping[Holder, leases.Renewed] = {}
+        try:
+            with self._database.connection() as connection:
+                claims = [lease.claim for lease in kept]
+                renewed = leases.renew_several(connection, claims, lease_s=self._lease_s)
+        except DatabaseUnavailable as error:
+            self._log.warning("leases not renewed", why=str(error))
+            return
+        for lease in kept:
+            granted = renewed.get(lease.claim.holder)
+            if granted is None:
                 self.renew(lease)
+            else:
+                lease.renewed(sent_at_boot_s + self._lease_s, granted.wanted, granted.messages)
 
     def renew(self, lease: Lease) -> None:
         """Once, now: another term, if Postgres answers and it is still ours."""

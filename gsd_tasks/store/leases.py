@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Integer, Uuid, and_, column, func, literal, select, update
 
+from gsd_tasks.domain.session import Holder
 from gsd_tasks.domain.state import Wanted
 from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.tables import NOW, attempts, interval, leases, recoveries, session_history, sessions
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row
+    from sqlalchemy.sql.dml import ReturningUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +48,46 @@ def all_held(connection: Connection) -> list[Held]:
 
 def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | None:
     """Another term from now on; allowed after expiry as long as nobody has taken the lease. None: it is not ours."""
+    row = connection.execute(_renewing(lease_s).where(holds(claim))).one_or_none()
+    return None if row is None else _to_renewed(row)
+
+
+def renew_several(connection: Connection, claims: Sequence[Claim], *, lease_s: float) -> dict[Holder, Renewed]:
+    """`renew` for all that one worker holds, in one statement: a third of the work, for a worker of three slots.
+
+    Left out are those that are not ours, and those whose lease somebody has locked just now: for that one nobody else's
+    has to wait.
+    """
+    of_each = (
+        literal([claim.session.id for claim in claims], ARRAY(Uuid)),
+        literal([claim.attempt for claim in claims], ARRAY(Integer)),
+        literal([claim.holder for claim in claims], ARRAY(Uuid)),
+    )
+    names = column("session_id", Uuid), column("attempt", Integer), column("holder", Uuid)
+    ours = func.unnest(*of_each).table_valued(*names).render_derived(name="ours")
+    same = and_(*(leases.c[name.name] == ours.c[name.name] for name in names))
+    free = (
+        select(leases.c.session_id)
+        .join_from(ours, leases, same)
+        .with_for_update(of=leases, skip_locked=True, key_share=True)
+        .cte("free")
+    )
+    statement = _renewing(lease_s).where(leases.c.session_id == free.c.session_id).returning(leases.c.holder)
+    return {Holder(row.holder): _to_renewed(row) for row in connection.execute(statement)}
+
+
+def _renewing(lease_s: float) -> ReturningUpdate[Any]:
     ours = sessions.c.id == leases.c.session_id
-    wanted = select(sessions.c.wanted).where(ours).scalar_subquery()
-    number = select(sessions.c.last_message).where(ours).scalar_subquery()
-    statement = (
+    wanted = select(sessions.c.wanted).where(ours).correlate(leases).scalar_subquery()
+    number = select(sessions.c.last_message).where(ours).correlate(leases).scalar_subquery()
+    return (
         update(leases)
-        .where(holds(claim))
         .values(renewals=leases.c.renewals + 1, expires_at=NOW + interval(lease_s))
         .returning(wanted.label("wanted"), number.label("messages"))
     )
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
+
+
+def _to_renewed(row: Row[Any]) -> Renewed:
     return Renewed(Wanted(row.wanted) if row.wanted else None, row.messages)
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
+from sqlalchemy import event
 
 from gsd_tasks.domain.session import Holder, SessionId
-from gsd_tasks.service.lease import boot_clock_s
+from gsd_tasks.service.lease import Keeper, boot_clock_s
 from gsd_tasks.service.node import Node
 from gsd_tasks.store import transitions
 from tests.waiting import until
@@ -57,6 +58,42 @@ def test_a_lock_on_one_session_keeps_no_other_lease_from_being_renewed(
         locker.rollback()
         node.keeper.hurry()
         until(lambda: _renewals(database_url, slot=1) > 0, timeout_s=10)
+
+
+def test_one_statement_renews_all_that_a_worker_holds_and_what_it_has_lost_is_noticed(
+    node: Node, enqueue: Callable[..., SessionId]
+) -> None:
+    sent: list[str] = []
+    # One that takes a turn as it starts, and when it is hurried.
+    keeper = Keeper(node.database, lease_s=30, heartbeat_s=3600)
+    with ExitStack() as kept:
+        held = []
+        for slot in (1, 2, 3):
+            session_id = enqueue()
+            with node.database.connection() as connection:
+                claim = transitions.claim(
+                    connection, session_id, holder=Holder(uuid4()), worker_id=node.id, slot=slot, lease_s=30
+                )
+            assert claim is not None
+            held.append(kept.enter_context(keeper.keeping(claim, claimed_at_boot_s=0)))
+        lost = replace(held[0].claim, holder=Holder(uuid4()))
+        taken = kept.enter_context(keeper.keeping(lost, claimed_at_boot_s=0))
+        event.listen(node.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+        keeper.start()
+        kept.callback(keeper.stop)
+        until(lambda: taken.is_lost, timeout_s=10)
+        assert all(lease.deadline_boot_s > 30 for lease in held)
+        # All that are held, and by itself the one that is not; from then on, nobody asks for that any more.
+        assert len(_renewing(sent)) == 2
+        keeper.hurry()
+        until(lambda: len(_renewing(sent)) > 2, timeout_s=10)
+        keeper.stop()
+        assert len(_renewing(sent)) == 3
+        assert not any(lease.is_lost for lease in held)
+
+
+def _renewing(statements: list[str]) -> list[str]:
+    return [statement for statement in statements if "UPDATE leases" in statement]
 
 
 def _renewals(database_url: str, slot: int = 1) -> int:

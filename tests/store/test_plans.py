@@ -193,6 +193,12 @@ CASES: Final[dict[str, Case]] = {
     "transitions.retry": Case(ONE, lambda c, s: transitions.retry(c, session_id(2))),
     "transitions.expire": Case(4 * QUEUED // 50, lambda c, s: transitions.expire(c)),
     "leases.all_held": Case(0, lambda c, s: leases.all_held(c)),
+    "leases.renew_several": Case(
+        3 * ONE,
+        lambda c, s: (
+            leases.renew_several(c, [s.claim, replace(s.claim, attempt=7)], lease_s=30).keys() == {s.claim.holder}
+        ),
+    ),
     "leases.renew": Case(ONE, lambda c, s: leases.renew(c, s.claim, lease_s=30)),
     "leases.progress": Case(0, lambda c, s: leases.progress(c, s.claim)),
     "leases.mark_launching": Case(ONE, lambda c, s: leases.mark_launching(c, s.claim)),
