@@ -95,17 +95,19 @@ class Prune:
             before = ended.bound(connection, self._rule)
         if before is None:
             return
+        needed = 0
         while not self._is_done():
             # What was needed by what has gone in this pass may go in the next one.
             removed = self.pruned.sessions
-            self._pass(before)
+            needed = self._pass(before)
             if self.pruned.sessions == removed:
                 break
-        with self._database.connection() as connection:
-            self._add(Pruned(needed=ended.count(connection, self._rule.statuses, before).needed))
+        # As the last pass has met them: of a million others that are to go another time none is looked at for this.
+        self._add(Pruned(needed=needed))
 
-    def _pass(self, before: ended.Place) -> None:
-        after = None
+    def _pass(self, before: ended.Place) -> int:
+        """Remove what may go; how many that it has met are needed."""
+        after, needed = None, 0
         while not self._is_done():
             with self._database.connection() as connection:
                 page = ended.page(
@@ -116,13 +118,15 @@ class Prune:
                     limit=PAGE_SESSIONS,
                     counted_rows=MOST_WEIGHT,
                 )
+            needed += page.needed
             for batch in _batches(page.found[: self._left()]):
                 if self._stopping():
-                    return
+                    return needed
                 self._remove(batch)
             after = page.last
             if after is None:
-                return
+                break
+        return needed
 
     def _remove(self, batch: list[Found]) -> None:
         is_heavy = _is_heavy(batch[0])

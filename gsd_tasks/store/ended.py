@@ -73,10 +73,14 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Those of some sessions that may go, and the last that was looked at; None: there are no more."""
+    """Those of some sessions that may go; `last` is the last that was looked at, None: there are no more.
+
+    `needed`: how many others of these statuses stay as they are needed.
+    """
 
     found: list[Found]
     last: Place | None
+    needed: int
 
 
 LAST_ID: Final = UUID(int=2**128 - 1)
@@ -118,12 +122,14 @@ def page(
     goes = and_(some.c.status.in_(sorted(statuses)), not_(_is_needed(some)))
     is_counted = and_(goes, some.c.last_seq <= counted_rows)
     weight = case((is_counted, some.c.weight + _output(some) + _entries(some) + _children(some)), else_=null())
-    each = select(some.c.ended_at, some.c.id, some.c.last_seq, goes, weight).order_by(some.c.ended_at, some.c.id)
+    columns_of_each = some.c.ended_at, some.c.id, some.c.last_seq, some.c.status
+    each = select(*columns_of_each, goes, weight).order_by(some.c.ended_at, some.c.id)
     rows = connection.execute(each).all()
     found = [
-        Found(Place(ended_at, id_), last_seq, weighs) for ended_at, id_, last_seq, may_go, weighs in rows if may_go
+        Found(Place(ended_at, id_), last_seq, weighs) for ended_at, id_, last_seq, _, may_go, weighs in rows if may_go
     ]
-    return Page(found, Place(rows[-1][0], rows[-1][1]) if len(rows) == limit else None)
+    meant = sum(Status(status) in statuses for _, _, _, status, _, _ in rows)
+    return Page(found, Place(rows[-1][0], rows[-1][1]) if len(rows) == limit else None, meant - len(found))
 
 
 def count(connection: Connection, statuses: frozenset[Status], before: Place) -> Prunable:
