@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.domain.state import FINAL, Reason, Status
+from gsd_tasks.http.recounted import PATIENCE_S, Recounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from gsd_tasks.service.tally import News, Tally
     from gsd_tasks.store.load import Load
 
-#: How old the cluster's figures may be; and the number of those that have ended, for which an index is read.
+#: How old the cluster's figures may be; and the number of those that have ended, for which an index of a million
+#: entries may have to be read: that is done by a thread of its own.
 FRESH_S: Final = 1.0
 ENDED_FRESH_S: Final = 60.0
 _BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -47,8 +49,7 @@ class OfTheCluster(Collector):
         self._lock = threading.Lock()
         self._known: tuple[Metric, ...] = ()
         self._fresh_until = 0.0
-        self._ended: Mapping[Status, int] = {}
-        self._ended_fresh_until = 0.0
+        self._ended = Recounted(self._count_ended)
         self._happenings = _Happenings()
         self._tally: Tally | None = None
 
@@ -69,7 +70,7 @@ class OfTheCluster(Collector):
         up = "Whether the database answers."
         try:
             load = self._state.client.load()
-            ended = self._count_ended()
+            ended = self._ended.look(fresh_s=ENDED_FRESH_S, patience_s=PATIENCE_S)
             self._tally = self._tally or self._state.client.tally()
             self._happenings.add(self._tally.look())
         except GsdError:
@@ -83,10 +84,8 @@ class OfTheCluster(Collector):
         yield from self._happenings.collect()
 
     def _count_ended(self) -> Mapping[Status, int]:
-        if time.monotonic() >= self._ended_fresh_until:
-            self._ended = self._state.client.ended()
-            self._ended_fresh_until = time.monotonic() + ENDED_FRESH_S
-        return self._ended
+        ended: Mapping[Status, int] = self._state.client.ended()
+        return ended
 
 
 class _Happenings:

@@ -53,7 +53,7 @@ def resolve(database: Database, publish: Publish, ended: Iterable[SessionId] | N
         DatabaseUnavailable: the next sweep does what is left.
     """
     if ended is None:
-        return _resolve(database, publish, dependencies.waiting)
+        return _resolve(database, publish, dependencies.ripe)
     return _resolve(database, publish, partial(dependencies.waiting_for, list(ended)))
 
 

@@ -95,9 +95,16 @@ def adding(born: CTE, request: Submission) -> ReturningInsert[UUID]:
     )
 
 
-def waiting(connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
-    """Those that wait; at most so many after this one, in the order of their ids, as below."""
-    return _page(connection, sessions.c.id > after, limit)
+def ripe(connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
+    """Those that wait for something that has ended, or for nothing that there is any more; a page, as below.
+
+    Only these may have to be let go, or given up: the many that wait for what still goes on are passed over.
+    """
+    of_each = select(func.coalesce(func.bool_or(awaited.c.status.in_(sorted(FINAL))), true())).select_from(
+        dependencies.join(awaited, awaited.c.id == dependencies.c.before_id)
+    )
+    has_news = of_each.where(dependencies.c.session_id == sessions.c.id).correlate(sessions).scalar_subquery()
+    return _page(connection, and_(sessions.c.id > after, has_news), limit)
 
 
 def waiting_for(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:

@@ -28,10 +28,13 @@ from gsd_tasks.store.tables import Xid8, recoveries, session_history, workers
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sqlalchemy import CTE, ColumnElement, Connection, Insert, Select, Table
+    from sqlalchemy import CTE, ColumnElement, Connection, Insert, RowMapping, Select, Table
 
 #: As many as any number of Postgres's has that fits into 63 bits whatever its digits are.
 DIGITS: Final = 18
+
+#: How many rows are looked at, for one that is wanted, before the rest of a window is looked for by its transactions.
+MOST_BESIDE: Final = 4
 
 #: An entry of the stream of all that happens.
 Happened: TypeAlias = HistoryEntry | Recovery
@@ -138,20 +141,40 @@ def note(moved: CTE, before: CTE) -> Insert:
 def _window(connection: Connection, window: Cursor, limit: int) -> list[tuple[Cursor, Happened]]:
     if window.low >= window.high:
         return []
-    # What is within a window does not change any more: two statements see the same.
-    entries = connection.execute(_page(_view(), session_history, window, limit)).mappings()
-    recovered = connection.execute(_page(select(recoveries), recoveries, window, limit)).mappings()
+    # What is within a window does not change any more: several statements see the same.
+    entries = _page(connection, _view(), session_history, window, limit)
+    recovered = _page(connection, select(recoveries), recoveries, window, limit)
     found: list[Happened] = [*map(to_history, entries), *map(to_recovery, recovered)]
     found.sort(key=lambda happened: happened.id)
     return [(Cursor(window.low, window.high, happened.id), happened) for happened in found[:limit]]
 
 
-def _page(view: Select[Any], table: Table, window: Cursor, limit: int) -> Select[Any]:
-    return (
-        view.where(table.c.xid >= _xid(window.low), table.c.xid < _xid(window.high), table.c.id > window.last_id)
-        .order_by(table.c.id)
-        .limit(limit)
-    )
+def _page(connection: Connection, view: Select[Any], table: Table, window: Cursor, limit: int) -> list[RowMapping]:
+    """The next rows of the window. Asked for as one, Postgres may look for them from the table's first row on.
+
+    In the middle of a window the next ones of the table are, nearly all of them, the next ones of the window: so of one
+    with a million rows no page costs more than the first. That one, and the last one, look at all ids of the window.
+    """
+    within = table.c.xid >= _xid(window.low), table.c.xid < _xid(window.high)
+    found: list[RowMapping] = []
+    if window.last_id:
+        beside = select(table.c.id, table.c.xid).where(table.c.id > window.last_id).order_by(table.c.id)
+        some = beside.limit(MOST_BESIDE * limit).subquery("some")
+        among = some.c.xid >= _xid(window.low), some.c.xid < _xid(window.high)
+        found = _those(connection, view, table, select(some.c.id).where(*among), limit)
+    if len(found) < limit:
+        last_id = found[-1]["id"] if found else window.last_id
+        # By itself, so that it is read by the index of the transactions, whatever is asked of it further.
+        ids = select(table.c.id).where(*within, table.c.id > last_id).offset(0).subquery("ids")
+        found += _those(connection, view, table, select(ids.c.id), limit - len(found))
+    return found
+
+
+def _those(connection: Connection, view: Select[Any], table: Table, ids: Select[Any], limit: int) -> list[RowMapping]:
+    """The first of these, in the order of their ids."""
+    (id_,) = ids.selected_columns
+    first = func.array(ids.order_by(id_).limit(limit).scalar_subquery())
+    return list(connection.execute(view.where(table.c.id == any_(first)).order_by(table.c.id)).mappings())
 
 
 def _horizon(connection: Connection) -> int:

@@ -6,9 +6,9 @@ Each statement reads what is queued, what is held or what is a worker, by index,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Double, and_, case, cast, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Double, Text, and_, case, cast, column, func, literal, select, true
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from gsd_tasks.domain.session import WorkerStatus
@@ -16,12 +16,16 @@ from gsd_tasks.domain.state import FINAL, Reason, Status
 from gsd_tasks.store.nodes import EXPECTED
 from gsd_tasks.store.tables import NOW, dependencies, interval, leases, session_history, session_outputs, sessions
 from gsd_tasks.store.tables import workers as lives
-from gsd_tasks.store.transitions.claimable import CLAIMABLE, QUEUED
+from gsd_tasks.store.transitions.claimable import CLAIMABLE, DUE, FREE, QUEUED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection
+
+#: Of so many sessions of each queue, those that were enqueued first, the one that has been claimable for longest is
+#: looked for: what runs next is hardly ever behind them, and each has its history to be looked into.
+OLDEST: Final = 100
 
 
 class Queued(NamedTuple):
@@ -77,18 +81,17 @@ class Load(NamedTuple):
 
 def now(connection: Connection, *, lease_s: float, silent_after_s: float) -> Load:
     """As it is."""
-    return Load(
-        standing(connection),
-        queued(connection),
-        held(connection, lease_s=lease_s),
-        workers(connection, silent_after_s=silent_after_s),
-        outputs(connection),
-    )
+    waiting, leased = queued(connection), held(connection, lease_s=lease_s)
+    of_status = standing(connection)
+    of_status[Status.QUEUED] = sum(of.queued for of in waiting.values())
+    # What runs has a lease, and nothing else has one.
+    of_status[Status.RUNNING] = sum(of.held for of in leased.values())
+    return Load(of_status, waiting, leased, workers(connection, silent_after_s=silent_after_s), outputs(connection))
 
 
 def standing(connection: Connection) -> dict[Status, int]:
-    """How many sessions there are of each status that is none of an end."""
-    return _of_statuses(connection, set(Status) - FINAL)
+    """How many sessions there are of each status that is none of an end, and neither waits in a queue nor runs."""
+    return _of_statuses(connection, set(Status) - FINAL - {Status.QUEUED, Status.RUNNING})
 
 
 def ended(connection: Connection) -> dict[Status, int]:
@@ -98,20 +101,51 @@ def ended(connection: Connection) -> dict[Status, int]:
 
 def queued(connection: Connection) -> dict[str, Queued]:
     """Of each queue that anything waits in."""
-    oldest = func.min(_claimable_since()).filter(CLAIMABLE)
-    statement = (
-        select(
-            sessions.c.queue,
-            func.count().label("queued"),
-            func.count().filter(CLAIMABLE).label("claimable"),
-            func.count().filter(sessions.c.waits).label("for_others"),
-            func.count().filter(and_(~sessions.c.waits, sessions.c.run_at > NOW)).label("for_time"),
-            func.greatest(0, func.coalesce(_seconds(NOW - oldest), 0)).label("oldest_s"),
+    # By the two indices of what is queued alone: a hundred thousand rows would have to be read else.
+    free = {
+        row.queue: row
+        for row in connection.execute(
+            select(
+                sessions.c.queue,
+                func.count().label("number"),
+                func.count().filter(DUE).label("claimable"),
+                func.count().filter(sessions.c.run_at > NOW).label("for_time"),
+            )
+            .where(FREE)
+            .group_by(sessions.c.queue)
         )
-        .where(QUEUED)
-        .group_by(sessions.c.queue)
+    }
+    for_others = {
+        row.queue: row.number
+        for row in connection.execute(
+            select(sessions.c.queue, func.count().label("number"))
+            .where(QUEUED, sessions.c.waits)
+            .group_by(sessions.c.queue)
+        )
+    }
+    oldest = _oldest(connection, [queue for queue, row in free.items() if row.claimable])
+    found = {queue: Queued(n, 0, n, 0, 0.0) for queue, n in for_others.items()}
+    for queue, row in free.items():
+        waits = for_others.get(queue, 0)
+        found[queue] = Queued(row.number + waits, row.claimable, waits, row.for_time, oldest.get(queue, 0.0))
+    return found
+
+
+def _oldest(connection: Connection, queues: Sequence[str]) -> dict[str, float]:
+    """For how long that of each of these queues has been claimable that has been so for longest, of its `OLDEST`."""
+    if not queues:
+        return {}
+    asked = func.unnest(literal(list(queues), ARRAY(Text))).table_valued(column("queue", Text)).render_derived("asked")
+    first = (
+        select(_claimable_since().label("since"))
+        .where(sessions.c.queue == asked.c.queue, CLAIMABLE)
+        .order_by(sessions.c.id)
+        .limit(OLDEST)
+        .lateral("first")
     )
-    return {queue: Queued(*figures) for queue, *figures in connection.execute(statement)}
+    waited = func.greatest(0, _seconds(NOW - func.min(first.c.since)))
+    statement = select(asked.c.queue, waited).join_from(asked, first, true()).group_by(asked.c.queue)
+    return {queue: float(seconds) for queue, seconds in connection.execute(statement)}
 
 
 def held(connection: Connection, *, lease_s: float) -> dict[str, Leases]:
@@ -136,8 +170,13 @@ def workers(connection: Connection, *, silent_after_s: float) -> dict[WorkerStat
     """Of each status. A worker that is silent for so long counts as gone."""
     silent = and_(lives.c.seen_at < NOW - interval(silent_after_s), lives.c.status.in_(EXPECTED))
     status = case((silent, WorkerStatus.GONE.value), else_=lives.c.status)
-    busy = select(func.count()).where(leases.c.worker_id == lives.c.id).scalar_subquery()
-    one = select(status.label("status"), lives.c.slots, busy.label("busy")).subquery()
+    held_by = select(leases.c.worker_id, func.count().label("busy")).group_by(leases.c.worker_id).subquery()
+    busy = func.coalesce(held_by.c.busy, 0).label("busy")
+    one = (
+        select(status.label("status"), lives.c.slots, busy)
+        .join_from(lives, held_by, held_by.c.worker_id == lives.c.id, isouter=True)
+        .subquery()
+    )
     statement = select(
         one.c.status, func.count(), func.sum(one.c.slots), cast(func.sum(one.c.busy), BigInteger)
     ).group_by(one.c.status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, any_, case, func, literal, select, tuple_, update
+from sqlalchemy import ARRAY, Uuid, and_, any_, case, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
@@ -12,7 +12,7 @@ from gsd_tasks.store.rows import utc
 from gsd_tasks.store.tables import NOW, interval, leases, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -83,7 +83,8 @@ def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -
     status = case((silent, WorkerStatus.GONE.value), else_=workers.c.status).label("status")
     columns = [column for column in workers.c if column.name != "status"]
     newest = select(*columns, status).order_by(workers.c.started_at.desc()).limit(limit)
-    busy = _busy(connection)
+    rows = connection.execute(newest).mappings().all()
+    busy = _busy(connection, [row["id"] for row in rows])
     return [
         Worker(
             id=row["id"],
@@ -101,12 +102,13 @@ def listed(connection: Connection, *, silent_after_s: float, limit: int = 100) -
             started_at=utc(row["started_at"]),
             seen_at=utc(row["seen_at"]),
         )
-        for row in connection.execute(newest).mappings()
+        for row in rows
     ]
 
 
-def _busy(connection: Connection) -> dict[WorkerId, dict[int, SessionId]]:
+def _busy(connection: Connection, worker_ids: Sequence[WorkerId]) -> dict[WorkerId, dict[int, SessionId]]:
     busy: dict[WorkerId, dict[int, SessionId]] = {}
-    for row in connection.execute(select(leases.c.worker_id, leases.c.slot, leases.c.session_id)):
+    theirs = leases.c.worker_id == any_(literal(list(worker_ids), ARRAY(Uuid)))
+    for row in connection.execute(select(leases.c.worker_id, leases.c.slot, leases.c.session_id).where(theirs)):
         busy.setdefault(row.worker_id, {})[row.slot] = row.session_id
     return busy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from gsd_tasks.store.tables import dependencies as edge
 from gsd_tasks.store.transitions import CLAIMABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select
 
@@ -101,38 +101,58 @@ class Chosen:
     until: datetime | None = None
 
     @property
-    def is_by_status_alone(self) -> bool:
-        return bool(self.statuses) and replace(self, statuses=()) == Chosen()
+    def is_narrow(self) -> bool:
+        """Whether an index of its own has those that are meant, in the order of their ids, and few others."""
+        return not (self.name is None and self.thread is None and self.parent_id is None)
+
+    @property
+    def is_by_status(self) -> bool:
+        """Whether the indices of the statuses serve better than that of all ids, where much would be passed over."""
+        return not self.is_narrow and (bool(self.statuses) or self.queue is not None or self.until is not None)
 
 
 def listed(connection: Connection, chosen: Chosen, *, before: SessionId | None = None, limit: int) -> list[Session]:
     """The newest first; `before` is the last one of the page before."""
     view = _view().order_by(sessions.c.id.desc()).limit(limit)
-    if chosen.is_by_status_alone:
+    if chosen.is_by_status:
         # A query by itself: joined, all sessions that are newer than the page may be read, to be passed over.
-        view = view.where(sessions.c.id == any_(func.array(_newest_of_each(chosen.statuses, before, limit))))
-    elif chosen.statuses:
-        view = view.where(sessions.c.status.in_(chosen.statuses))
-    for column in (sessions.c.name, sessions.c.thread, sessions.c.parent_id, sessions.c.queue):
-        wanted = getattr(chosen, column.name)
-        if wanted is not None:
-            view = view.where(column == wanted)
-    # By the ids as well, which are ordered by time and what a page is read by: all that is older would be read else.
-    if chosen.since is not None:
-        view = view.where(sessions.c.created_at >= chosen.since, sessions.c.id >= first_id(chosen.since - SKEW))
-    if chosen.until is not None:
-        view = view.where(sessions.c.created_at < chosen.until, sessions.c.id < first_id(chosen.until + SKEW))
-    if before is not None:
-        view = view.where(sessions.c.id < before)
+        view = view.where(sessions.c.id == any_(func.array(_newest(chosen, before, limit))))
+    else:
+        if chosen.statuses:
+            view = view.where(sessions.c.status.in_(chosen.statuses))
+        view = view.where(*_chosen(chosen, before))
     return [to_session(row) for row in connection.execute(view).mappings()]
 
 
-def _newest_of_each(statuses: Iterable[Status], before: SessionId | None, limit: int) -> ScalarSelect[Any]:
-    """Ids of as many of each status as a page has rows, from the index alone."""
-    newest = (select(sessions.c.id).where(sessions.c.status == status) for status in statuses)
-    older = newest if before is None else (ids.where(sessions.c.id < before) for ids in newest)
-    pages = (ids.order_by(sessions.c.id.desc()).limit(limit).subquery() for ids in older)
-    return union_all(*(select(page.c.id) for page in pages)).scalar_subquery()
+def _chosen(chosen: Chosen, before: SessionId | None) -> Iterator[ColumnElement[bool]]:
+    """All conditions but that of the status."""
+    for column in (sessions.c.name, sessions.c.thread, sessions.c.parent_id, sessions.c.queue):
+        wanted = getattr(chosen, column.name)
+        if wanted is not None:
+            yield column == wanted
+    # By the ids as well, which are ordered by time and what a page is read by: all that is older would be read else.
+    if chosen.since is not None:
+        yield sessions.c.created_at >= chosen.since
+        yield sessions.c.id >= first_id(chosen.since - SKEW)
+    if chosen.until is not None:
+        yield sessions.c.created_at < chosen.until
+        yield sessions.c.id < first_id(chosen.until + SKEW)
+    if before is not None:
+        yield sessions.c.id < before
+
+
+def _newest(chosen: Chosen, before: SessionId | None, limit: int) -> ScalarSelect[Any]:
+    """The ids of a page: the newest of as many of each status as it has rows, by the index of these.
+
+    Of a queue all statuses are asked for, if none is named: whoever has few sessions among a million is found by that.
+    """
+    of_each = (
+        select(sessions.c.id).where(sessions.c.status == status, *_chosen(chosen, before))
+        for status in (chosen.statuses or Status)
+    )
+    pages = (ids.order_by(sessions.c.id.desc()).limit(limit).subquery() for ids in of_each)
+    found = union_all(*(select(page.c.id) for page in pages)).subquery()
+    return select(found.c.id).order_by(found.c.id.desc()).limit(limit).scalar_subquery()
 
 
 def want(connection: Connection, session_id: SessionId, wanted: Wanted) -> bool:

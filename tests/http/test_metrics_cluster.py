@@ -16,7 +16,7 @@ from gsd_tasks.domain.session import Session, SessionId
 from gsd_tasks.http import metrics_cluster
 from gsd_tasks.service import tally as tally_module
 from gsd_tasks.service.tally import News, Tally
-from gsd_tasks.store import Database, dependencies, leases, tallies, transitions, turns
+from gsd_tasks.store import Database, dependencies, leases, load, tallies, transitions, turns
 from tests.http.attempts import Attempt
 from tests.http.world import ANSWERED, FAILED, TURN
 from tests.waiting import until
@@ -31,6 +31,7 @@ def scrape(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tol
     """Every series with its value, as of this moment; the first scrape, from which on is counted, has been."""
     monkeypatch.setattr(metrics_cluster, "FRESH_S", 0)
     monkeypatch.setattr(metrics_cluster, "ENDED_FRESH_S", 0)
+    monkeypatch.setattr(metrics_cluster, "PATIENCE_S", 60)
 
     def scrape() -> Told:
         told = {}
@@ -42,6 +43,20 @@ def scrape(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tol
 
     scrape()
     return scrape
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_of_very_many_only_those_that_were_enqueued_first_are_asked_since_when_they_wait(
+    scrape: Callable[[], Told], make: Make, database: Database, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(load, "OLDEST", first)
+    make(queue="a")
+    make(queue="a", run_at=datetime.now(UTC) + timedelta(hours=1))
+    second = make(queue="a")
+    with database.connection() as connection:
+        earlier = text("UPDATE sessions SET created_at = created_at - interval '90 s' WHERE id = :id")
+        connection.execute(earlier, {"id": second.id})
+    assert (scrape()["gsd_oldest_claimable_age_seconds{queue=a}"] >= 90) == (first == 2)
 
 
 def test_what_waits_is_told_by_queue_and_by_what_it_waits_for(

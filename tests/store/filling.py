@@ -58,9 +58,14 @@ SELECT {_ID}, 1, {_ID}, {_WORKER}, 1 + n %% 3, {_AT}, {_AT}, 1, CASE WHEN %(ende
        CASE WHEN %(ended)s THEN 'finished' END
   FROM {_NUMBERS}
 """
+# Each in a transaction of its own, one of those that were used up before (`_PAST`).
 _HISTORY: Final = f"""
-INSERT INTO session_history (session_id, from_status, to_status, attempt, worker_id, reason, at)
-SELECT {_ID}, 'queued', 'running', 1, {_WORKER}, 'claimed', {_AT} FROM {_NUMBERS}
+INSERT INTO session_history (xid, session_id, from_status, to_status, attempt, worker_id, reason, at)
+SELECT (%(first_xid)s::bigint + n)::text::xid8, {_ID}, 'queued', 'running', 1, {_WORKER}, 'claimed', {_AT}
+  FROM {_NUMBERS}
+"""
+_PAST: Final = """
+DO $$ BEGIN FOR number IN 1..{} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$
 """
 _OUTPUTS: Final = f"""
 INSERT INTO session_outputs (session_id, seq, attempt, stream, written_at, data, eol)
@@ -115,12 +120,14 @@ def fill(database_url: str, filled: Filled) -> None:
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         # Past all triggers: that of the transitions, and those of the foreign keys.
         connection.execute("SET session_replication_role = replica")
+        first_xid = _use_up_transactions(connection, filled.running[-1])
         # Whoever looks for the last that failed has to look far back.
-        _write(connection, filled.ended[: len(filled.ended) // 2], ["completed", "completed", "failed", "cancelled"])
-        _write(connection, filled.ended[len(filled.ended) // 2 :], ["completed"])
+        mixed = ["completed", "completed", "failed", "cancelled"]
+        _write(connection, filled.ended[: len(filled.ended) // 2], mixed, first_xid)
+        _write(connection, filled.ended[len(filled.ended) // 2 :], ["completed"], first_xid)
         connection.execute("VACUUM (ANALYZE)")
-        _write(connection, filled.queued, ["queued"])
-        _write(connection, filled.running, ["running"])
+        _write(connection, filled.queued, ["queued"], first_xid)
+        _write(connection, filled.running, ["running"], first_xid)
 
 
 def analyze(database_url: str) -> None:
@@ -139,12 +146,23 @@ def moment(number: int) -> datetime:
     return datetime.fromtimestamp(1700000000 + number // 10, UTC)
 
 
-def _write(connection: psycopg.Connection, numbers: range, statuses: list[str]) -> None:
+def _use_up_transactions(connection: psycopg.Connection, number: int) -> int:
+    """As many as the history will have entries at most; the id of the first."""
+    row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+    assert row is not None
+    connection.execute("SET synchronous_commit = off")
+    connection.execute(_PAST.format(number).encode())
+    connection.execute("RESET synchronous_commit")
+    return int(row[0])
+
+
+def _write(connection: psycopg.Connection, numbers: range, statuses: list[str], first_xid: int) -> None:
     has_begun, is_running = statuses != ["queued"], statuses == ["running"]
     values = {
         "first": numbers[0],
         "last": numbers[-1],
         "statuses": statuses,
+        "first_xid": first_xid,
         "begun": int(has_begun),
         "ended": has_begun and not is_running,
         "claude": json.dumps(asdict(ClaudeOptions())),

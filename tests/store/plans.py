@@ -58,6 +58,14 @@ class Plan:
         )
         return looked_at
 
+    def indices(self) -> set[str]:
+        """Those that something was found by."""
+        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+    def read_alone(self) -> set[str]:
+        """Those of them that were read without the rows that they point to."""
+        return {node["Index Name"] for node in self.nodes() if node["Node Type"] == "Index Only Scan"}
+
     def scanned(self) -> set[str]:
         """The tables that were read from one end to the other."""
         return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}

@@ -177,11 +177,11 @@ def test_only_what_is_queued_is_let_go_or_given_up(
 
         assert dependencies.let_go(connection, [last]) == []
         assert transitions.give_up(connection, [last]) == []
-        assert dependencies.waiting(connection, dependencies.FIRST, 10) == []
+        assert dependencies.ripe(connection, dependencies.FIRST, 10) == []
 
         assert (transitions.resume if pause else transitions.retry)(connection, last)
         assert now(connection, last).waits
-        assert dependencies.waiting(connection, dependencies.FIRST, 10) == [last]
+        assert dependencies.ripe(connection, dependencies.FIRST, 10) == [last]
         if how is Status.COMPLETED:
             assert [free.id for free in dependencies.let_go(connection, [last])] == [last]
         else:
@@ -208,18 +208,37 @@ def test_what_was_given_up_waits_again_when_it_is_tried_again(
 
 
 def test_those_that_wait_are_found_page_by_page_by_what_they_wait_for(
-    connection: Connection, enqueue: Callable[..., SessionId], follow: Callable[..., SessionId]
+    connection: Connection,
+    enqueue: Callable[..., SessionId],
+    follow: Callable[..., SessionId],
+    end: Callable[..., SessionId],
 ) -> None:
     first, second = enqueue(), enqueue()
     both, any_, other = follow(first, second), follow(any_=[first]), follow(second)
     start = dependencies.FIRST
 
-    assert dependencies.waiting(connection, start, 2) == [both, any_]
-    assert dependencies.waiting(connection, any_, 2) == [other]
     assert dependencies.waiting_for([first], connection, start, 10) == [both, any_]
     assert dependencies.waiting_for([first, second], connection, both, 10) == [any_, other]
     assert dependencies.waiting_for([both], connection, start, 10) == []
     assert dependencies.waiting_of([first, other, both], connection, start, 10) == [both, other]
+
+    assert dependencies.ripe(connection, start, 10) == [], "nothing of what they wait for has ended"
+    end(Status.FAILED, first)
+    assert dependencies.ripe(connection, start, 10) == [both, any_]
+    end(Status.COMPLETED, second)
+    assert dependencies.ripe(connection, start, 2) == [both, any_]
+    assert dependencies.ripe(connection, any_, 2) == [other]
+
+
+def test_what_waits_for_nothing_that_there_is_any_more_is_found(
+    connection: Connection, follow: Callable[..., SessionId], end: Callable[..., SessionId]
+) -> None:
+    """What has completed may be deleted before anybody has let go what was to follow it."""
+    first = end(Status.COMPLETED)
+    last = follow(first)
+    assert sessions.delete_ended(connection, first)
+    assert dependencies.ripe(connection, dependencies.FIRST, 10) == [last]
+    assert [free.id for free in dependencies.let_go(connection, [last])] == [last]
 
 
 def test_two_that_resolve_at_once_pass_over_what_the_other_has_in_hand(

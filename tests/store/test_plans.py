@@ -31,6 +31,8 @@ from gsd_tasks.store import (
     adoption,
     dependencies,
     expiry,
+    heads,
+    history,
     kin,
     leases,
     load,
@@ -69,6 +71,11 @@ TURN: Final = Turn(
     models={},
 )
 PAGE_ROWS: Final = 50
+NOW: Final = "of now"
+#: A queue that nothing was ever in.
+NOBODYS: Final = "nobody's"
+#: Of sessions that come every 100 ms, no more than the test's own page of ids lies within a day: all of them do.
+OF_A_DAY: Final = min(ENDED, 864_000)
 MANY: Final = 100
 
 pytestmark = pytest.mark.xdist_group("plans")
@@ -77,17 +84,26 @@ pytestmark = pytest.mark.xdist_group("plans")
 class Scene(NamedTuple):
     """What statements are tried on."""
 
+    statistics: str
     database: Database
     held: list[Held]
     claim: Claim
     waiting: SessionId
+    all: history.Cursor  # a window with all that has happened, read to its middle
+    lately: history.Cursor
+    old: history.Cursor  # a window of long ago, of which a few entries are left
 
 
 class Case(NamedTuple):
-    """A statement, and how many rows of the large tables it may look at."""
+    """A statement, how many rows of the large tables it may look at, and an index that is meant to find them.
+
+    `alone`: an index that is meant to be read without any row, once the statistics know what there is.
+    """
 
     rows: int
     run: Callable[[Connection, Scene], Any]
+    by: str | None = None
+    alone: str | None = None
 
 
 def batch() -> outputs.Batch:
@@ -123,9 +139,9 @@ def many() -> list[New]:
     return [New(SessionId(uuid4()), b"", replace(REQUEST, key=None, parent_id=session_id(2))) for _ in range(MANY)]
 
 
-def listed(chosen: sessions.Chosen | None = None, before: SessionId | None = None) -> Case:
+def listed(chosen: sessions.Chosen | None = None, before: SessionId | None = None, by: str | None = None) -> Case:
     chosen = chosen or sessions.Chosen()
-    statuses = chosen.statuses
+    statuses = chosen.statuses or (tuple(Status) if chosen.is_by_status else ())
     # Each status has a page's worth of ids, and a page is read of them, with what each of them was to follow.
     rows = PAGE_ROWS * (2 * len(statuses) + 2)
     if before is not None:
@@ -134,10 +150,11 @@ def listed(chosen: sessions.Chosen | None = None, before: SessionId | None = Non
     if Status.QUEUED in statuses:
         # Where the statistics know of none, their own index is as good as the one that is in order.
         rows += QUEUED
-    return Case(
-        rows,
-        lambda c, s: sessions.listed(c, chosen, before=before, limit=PAGE_ROWS),
-    )
+    if chosen.until is not None:
+        # What was enqueued in the day after it is passed over.
+        rows += 2 * OF_A_DAY
+    found_none = chosen.queue == NOBODYS
+    return Case(rows, lambda c, s: found_none == (not sessions.listed(c, chosen, before=before, limit=PAGE_ROWS)), by)
 
 
 def looked_back(by: By | None) -> Case:
@@ -145,6 +162,13 @@ def looked_back(by: By | None) -> Case:
 
 
 DONE: Final = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
+#: How many of each queue are looked at more closely, with those that are passed over before, and what belongs to each.
+FIRST_ONES: Final = 4 * load.OLDEST * 8
+QUEUED_INDEX: Final = "ix_sessions_queued"
+OF_QUEUE: Final = "ix_sessions_queue_status_id"
+SOME: Final = [session_id(number) for number in range(1, MANY)]
+#: The entries of a window of long ago.
+OLD: Final = 20
 #: Some that wait: for what is queued, for what has completed, and for what has failed.
 WAITS: Final = [number for number in FILLED.queued if number % 10 == 3][:MANY]
 WAITING: Final = [session_id(number) for number in WAITS]
@@ -157,10 +181,32 @@ CASES: Final[dict[str, Case]] = {
     ),
     "transitions.enqueue_many": Case(MANY * ONE, lambda c, s: transitions.enqueue_many(c, many())),
     "transitions.give_up": Case(MANY * ONE, lambda c, s: transitions.give_up(c, WAITING)),
-    "dependencies.waiting": Case(
+    "dependencies.ripe": Case(
         # Where the statistics know of none that waits, the index of all ids is as good.
         2 * QUEUED,
-        lambda c, s: dependencies.waiting(c, session_id(FILLED.queued[0]), MANY),
+        lambda c, s: dependencies.ripe(c, session_id(FILLED.queued[0]), MANY),
+    ),
+    "heads.of_sessions": Case(MANY * ONE, lambda c, s: heads.of_sessions(c, WAITING)),
+    "history.of_session": Case(
+        ONE, lambda c, s: history.of_session(c, session_id(2)), "ix_session_history_session_id_id"
+    ),
+    "history.of_sessions": Case(
+        MANY * ONE, lambda c, s: history.of_sessions(c, SOME), "ix_session_history_session_id_id"
+    ),
+    "history.since": Case(ONE, lambda c, s: history.since(c, session_id(2), 0, limit=10)[1]),
+    "history.moved": Case(ONE, lambda c, s: history.moved(c, s.lately), "ix_session_history_xid_id"),
+    "history.now": Case(0, lambda c, s: history.now(c)),
+    "history.read of late": Case(
+        LATELY + RUNNING + MANY, lambda c, s: history.read(c, s.lately, limit=PAGE_ROWS)[0], "ix_session_history_xid_id"
+    ),
+    "history.read in the middle of very much": Case(
+        (history.MOST_BESIDE + 1) * PAGE_ROWS,
+        lambda c, s: len(history.read(c, s.all, limit=PAGE_ROWS)[0]) == PAGE_ROWS,
+        "pk_session_history",
+    ),
+    "history.read of the rest of long ago": Case(
+        LATELY + (history.MOST_BESIDE + 1) * PAGE_ROWS,
+        lambda c, s: len(history.read(c, s.old, limit=PAGE_ROWS, horizon=s.old.high)[0]) == OLD // 2,
     ),
     "dependencies.waiting_for": Case(
         ONE, lambda c, s: dependencies.waiting_for([session_id(WAITS[1] - 1)], c, dependencies.FIRST, 1000)
@@ -231,18 +277,31 @@ CASES: Final[dict[str, Case]] = {
     "sessions.listed of a thread's failed": listed(sessions.Chosen(thread="thread 200", statuses=(Status.COMPLETED,))),
     "sessions.listed of a parent": listed(sessions.Chosen(parent_id=session_id(100))),
     "sessions.listed of a name": listed(sessions.Chosen(name="name 150")),
+    "sessions.listed of a queue": listed(sessions.Chosen(queue="queue 2"), by=OF_QUEUE),
+    "sessions.listed of a queue's failed": listed(
+        sessions.Chosen(queue="queue 2", statuses=(Status.FAILED,)), by=OF_QUEUE
+    ),
+    "sessions.listed of a queue's older page": listed(
+        sessions.Chosen(queue="queue 2"), before=session_id(1000), by=OF_QUEUE
+    ),
+    "sessions.listed of a queue of none": listed(sessions.Chosen(queue=NOBODYS), by=OF_QUEUE),
+    "sessions.listed of some time": listed(
+        sessions.Chosen(since=filling.moment(1), until=filling.moment(2000)), by="ix_sessions_status_id"
+    ),
     "sessions.want": Case(ONE, lambda c, s: sessions.want(c, s.claim.session.id, Wanted.CANCEL)),
     "sessions.take_back_pause": Case(ONE, lambda c, s: not sessions.take_back_pause(c, s.claim.session.id)),
     "sessions.merge_context": Case(ONE, lambda c, s: sessions.merge_context(c, s.waiting, {"a": 1})),
     "sessions.delete_ended": Case(ONE, lambda c, s: sessions.delete_ended(c, session_id(2))),
     # Of the queued ones each is looked at: how many there are is the question.
-    "sessions.count_claimable": Case(QUEUED, lambda c, s: sessions.count_claimable(c)),
+    "sessions.count_claimable": Case(QUEUED, lambda c, s: sessions.count_claimable(c), alone=QUEUED_INDEX),
     "sessions.claimable": Case(QUEUED, lambda c, s: sessions.claimable(c, "queue 1", limit=10_000)),
-    # What waits, each with its last move or those that it was to follow; what runs.
-    "load.now": Case(4 * QUEUED + 10 * RUNNING, lambda c, s: load.now(c, lease_s=30, silent_after_s=20).queued),
-    "load.standing": Case(QUEUED + RUNNING, lambda c, s: load.standing(c)),
-    "load.ended": Case(ENDED + 10, lambda c, s: load.ended(c)),
-    "load.queued": Case(3 * QUEUED, lambda c, s: load.queued(c)),
+    # What waits; of each queue a few with their last move or those that they were to follow; what runs.
+    "load.now": Case(
+        QUEUED + FIRST_ONES + 10 * RUNNING, lambda c, s: load.now(c, lease_s=30, silent_after_s=20).queued
+    ),
+    "load.standing": Case(ONE, lambda c, s: not load.standing(c)),
+    "load.ended": Case(ENDED + 10, lambda c, s: load.ended(c), alone="ix_sessions_status_id"),
+    "load.queued": Case(QUEUED + FIRST_ONES, lambda c, s: load.queued(c), alone=QUEUED_INDEX),
     "load.held": Case(ONE * RUNNING, lambda c, s: load.held(c, lease_s=30)),
     "load.workers": Case(0, lambda c, s: load.workers(c, silent_after_s=20)),
     "load.outputs": Case(0, lambda c, s: load.outputs(c).stored_bytes),
@@ -284,18 +343,27 @@ def filled(servers: EmbeddedServers) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module", params=["of a quiet hour", "of now"])
+@pytest.fixture(scope="module", params=["of a quiet hour", NOW])
 def scene(request: pytest.FixtureRequest, filled: str) -> Iterator[Scene]:
     """With statistics of either kind, in this order."""
-    if request.param == "of now":
+    if request.param == NOW:
         filling.analyze(filled)
     database = Database(filled)
     with database.connection() as connection:
         held = leases.all_held(connection)
         claim = transitions.find_claim(connection, held[5].session_id, held[5].holder)
     assert claim is not None
-    yield Scene(database, held, claim, session_id(FILLED.queued[100]))
+    yield Scene(request.param, database, held, claim, session_id(FILLED.queued[100]), *_windows(filled))
     database.close()
+
+
+def _windows(url: str) -> tuple[history.Cursor, history.Cursor, history.Cursor]:
+    numbered = "SELECT xid::text::bigint, id FROM session_history ORDER BY id OFFSET %s LIMIT 1"
+    with psycopg.connect(url) as connection:
+        rows = [connection.execute(numbered, [place]).fetchone() for place in (0, ENDED // 2, ENDED - LATELY)]
+    (first, _), (middle, id_), (late, _) = (row for row in rows if row is not None)
+    old = history.Cursor(middle, middle + OLD, id_ + OLD // 2 - 1)
+    return history.Cursor(first, late, id_), history.Cursor(late, late, 0), old
 
 
 @pytest.mark.timeout(600)  # the first one waits until all is written
@@ -311,6 +379,9 @@ def test_a_statement_looks_at_no_more_than_it_is_about(scene: Scene, name: str, 
         assert plan.rows(LARGE) <= case.rows, str(plan)
         # What an index refuses by itself is in no row, but in the pages. A change of a row takes some 30 of them.
         assert plan.pages <= 300 + 30 * case.rows, str(plan)
+    read_alone = {index for plan in plans for index in plan.read_alone()}
+    assert case.alone is None or case.alone in read_alone or scene.statistics != NOW, "\n".join(map(str, plans))
+    assert case.by is None or any(case.by in plan.indices() for plan in plans), "\n".join(map(str, plans))
 
 
 MODULES: Final = (
@@ -328,6 +399,8 @@ MODULES: Final = (
     kin,
     load,
     tallies,
+    history,
+    heads,
 )
 
 
