@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from sqlalchemy import Text, cast, exists, func, insert, literal, or_, select, union_all
+from sqlalchemy import Text, any_, cast, exists, func, insert, literal, or_, select, union_all
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.recovery import Recovery
