@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from gsd_tasks.domain.claude_results import Tokens
