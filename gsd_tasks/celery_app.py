@@ -7,7 +7,6 @@ isolates the child. Postgres, not Celery, decides who runs what: a message is a 
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +22,7 @@ from gsd_tasks.service import transport
 from gsd_tasks.service.broker import no_answer
 from gsd_tasks.service.messages import RUN_SESSION, SWEEP
 from gsd_tasks.settings import settings
+from gsd_tasks.telemetry import configure_part, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.announcing import Publish
 
+#: Celery's commands that are a process of a cluster each.
+_PARTS: Final = ("worker", "beat", "flower")
 #: Whoever takes messages waits for them; sending one takes no time, and what is not sent is sent later.
 PUBLISH_S: Final = 5
 
@@ -116,12 +118,19 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        sys.stderr.write(f"gsd-tasks: {error}\n")
+        refuse(str(error), "celery")
         raise SystemExit(125) from error
 
 
-def _arrange_flower(context: click.Context, _option: click.Parameter, _value: object) -> None:
-    if context.command.name == "flower":
+def _arrange(context: click.Context, _option: click.Parameter, _value: object) -> None:
+    """Before a command begins: its log is ours, and Flower is our Flower."""
+    command = context.command.name
+    if command in _PARTS:
+        with _refusing():
+            configure_part(settings(), command)
+            # Their banners are drawings, and would be a line of the log each.
+            context.obj.quiet |= settings().log_json
+    if command == "flower":
         from gsd_tasks.celery_flower.command import arrange
 
         arrange()
@@ -129,10 +138,11 @@ def _arrange_flower(context: click.Context, _option: click.Parameter, _value: ob
 
 app = Celery("gsd_tasks", include=["gsd_tasks.tasks"])
 app.config_from_object(Configuration())
-# Celery looks at this for each of its commands before that begins, and Flower has no other place where an app may say
-# how it is to be served: by itself it asks for no password.
+# Celery looks at this for each of its commands before that begins. There is no other place where an app may say how
+# Flower is to be served, which asks for no password by itself; and whatever a command says from here on goes to our
+# log.
 app.user_options["preload"].add(
-    click.Option(["--gsd-tasks"], is_flag=True, hidden=True, expose_value=False, callback=_arrange_flower)
+    click.Option(["--gsd-tasks"], is_flag=True, hidden=True, expose_value=False, callback=_arrange)
 )
 
 

@@ -7,10 +7,10 @@ There are two kinds: one that runs sessions (threads, up to three), and the main
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import celery.apps.worker
 from celery import signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 from redis.exceptions import RedisError
@@ -27,7 +27,7 @@ from gsd_tasks.service.broker import connect, no_answer
 from gsd_tasks.service.node import Node
 from gsd_tasks.service.sign import Sign
 from gsd_tasks.settings import settings
-from gsd_tasks.telemetry import configure_logs, get_log
+from gsd_tasks.telemetry import configure_part, get_log, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,9 +76,12 @@ def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
 def _take_part(name: str, options: Mapping[str, Any]) -> None:
     # What a worker knows of secrets is in its memory and environment: no other process of its user may look.
     make_undumpable()
-    configure_logs(settings())
     queues = _queues(options)
-    if settings().maintenance_queue in queues:
+    is_maintenance = settings().maintenance_queue in queues
+    configure_part(settings(), "maintenance" if is_maintenance else "worker", worker=name)
+    # What Celery tells a terminal from the handlers of its signals, past every stream.
+    celery.apps.worker.safe_say = _say
+    if is_maintenance:
         _check_maintenance(options, queues)
         maintenance().start(Sign(settings().state_dir, name))
         return
@@ -88,15 +91,7 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
 
 @signals.setup_logging.connect(weak=False)
 def _logging(**_: object) -> None:
-    """Celery's own loggers go where ours go, at the level that was asked for."""
-    import logging
-
-    logging.basicConfig(
-        stream=sys.stderr, level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
-    for name in ("celery.worker.strategy", "celery.app.trace"):
-        # One line for each message received and each task ended: the history says it better.
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Somebody sees to it, so Celery does not: `celery_app` did, before the command began."""
 
 
 @signals.worker_shutting_down.connect(weak=False)
@@ -193,8 +188,11 @@ def _pool_name(pool: object) -> str:
     return module.rpartition(".")[2]
 
 
+def _say(words: str, _to: object = None) -> None:
+    get_log("celery").info(words)
+
+
 def _refuse(problem: str) -> NoReturn:
-    sys.stderr.write(f"gsd-tasks: {problem}\n")
-    sys.stderr.flush()
+    refuse(problem, "worker")
     # Not by an exception: Celery would catch it.
     os._exit(CANNOT_START)

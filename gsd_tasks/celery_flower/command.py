@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Final, NoReturn
 
 import flower.command
@@ -12,7 +11,7 @@ from gsd_tasks.celery_flower.application import GuardedFlower, set_defaults
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.process.shim.linux import make_undumpable
 from gsd_tasks.settings import settings
-from gsd_tasks.telemetry import configure_logs
+from gsd_tasks.telemetry import refuse
 
 CANNOT_START: Final = 125
 
@@ -24,7 +23,6 @@ def arrange() -> None:
     """
     try:
         configured = settings()
-        configure_logs(configured)
         set_defaults(default_options, configured)
     except GsdError as error:
         _refuse(error)
@@ -41,5 +39,5 @@ def _build(**given: Any) -> GuardedFlower:
 
 
 def _refuse(error: GsdError) -> NoReturn:
-    sys.stderr.write(f"gsd-tasks: {error}\n")
+    refuse(str(error), "flower")
     raise SystemExit(CANNOT_START) from error

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gsd_tasks.cli import exits
+from gsd_tasks.cli.connection import part_settings
 from gsd_tasks.domain.sanitize import one_line
 
 
@@ -34,12 +35,13 @@ def api(
     Every caller needs a token: `gsd-tasks token create` makes one.
     """
     from gsd_tasks.http.serve import Front, serve
-    from gsd_tasks.settings import read_settings
-    from gsd_tasks.telemetry import configure_logs
+    from gsd_tasks.telemetry import configure_part
 
     given = {"api_host": host, "api_port": port}
-    settings = read_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
-    configure_logs(settings)
+    settings = part_settings("api").model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    configure_part(settings, "api")
     serve(settings, Front(certfile, keyfile, proxy_headers), _say, _warn)
     return exits.OK
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsd_tasks.cli import exits
+from gsd_tasks.cli.connection import part_settings
 from gsd_tasks.domain.errors import ConfigurationError, GsdError
 from gsd_tasks.domain.session import WorkerStatus
 
@@ -32,9 +33,8 @@ def up(
     """Start a whole cluster on this machine and keep it up until Ctrl-C; Postgres and Redis too, if none is named."""
     from gsd_tasks import store
     from gsd_tasks.local.up import run_up
-    from gsd_tasks.settings import read_settings
 
-    settings = read_settings()
+    settings = part_settings("up")
     if state_dir is not None:
         settings = settings.model_copy(update={"state_dir": state_dir})
     return run_up(settings, migrate=store.migrate, worker_is_up=_worker_is_up, workers=workers)
@@ -43,9 +43,8 @@ def up(
 def migrate() -> int:
     """Bring the database of GSD_DATABASE_URL to this version's schema. Safe to run from many machines at once."""
     from gsd_tasks import store
-    from gsd_tasks.settings import read_settings
 
-    settings = read_settings()
+    settings = part_settings("migrate")
     url = settings.database_url
     if url is None:
         instead = ", and no API does this: " if settings.api_url else ": "

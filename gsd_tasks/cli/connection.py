@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
+from gsd_tasks.cli import exits
 from gsd_tasks.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,3 +43,25 @@ def servers(settings: Settings, command: str) -> Addresses:
             f"`gsd-tasks {command}` works on the servers themselves, not over GSD_API_URL: run it where"
             " GSD_DATABASE_URL and GSD_REDIS_URL are set"
         ) from error
+
+
+def part_settings(part: str) -> Settings:
+    """What a process of a cluster runs by. Where its log is JSON, whatever it says from here on is.
+
+    Raises:
+        ConfigurationError: a value that cannot be used.
+        typer.Exit: the same, and the log has it.
+    """
+    from gsd_tasks.settings import read_settings
+    from gsd_tasks.telemetry import configure_part, is_json_asked, refuse
+
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        if not is_json_asked():
+            raise
+        refuse(str(error), part)
+        raise typer.Exit(exits.of_error(error)) from error
+    if settings.log_json:
+        configure_part(settings, part)
+    return settings

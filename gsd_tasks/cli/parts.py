@@ -85,10 +85,9 @@ def flower() -> None:
 
 
 def _become_celery(part: str, arguments: list[str]) -> NoReturn:
-    from gsd_tasks.cli.connection import servers
-    from gsd_tasks.settings import read_settings
+    from gsd_tasks.cli.connection import part_settings, servers
 
-    configured = read_settings()
+    configured = part_settings(part)
     servers(configured, part)
     level = ("-l", configured.log_level)
     # -P: nothing is imported from the folder that this happens to be called in.

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from gsd_tasks import __version__
 from gsd_tasks.client.database import DatabaseClient
 from gsd_tasks.http import problems
+from gsd_tasks.http.access_log import Logged
 from gsd_tasks.http.bounds import Bounds, hosts_of
 from gsd_tasks.http.live import Abortable, LiveTail
 from gsd_tasks.http.metrics import Metered, Metrics
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(Bounds, hosts=hosts_of(settings), largest_body=settings.api_largest_body)
     app.add_middleware(Metered, metrics=app.state.metrics)
+    app.add_middleware(Logged)
     app.add_middleware(Abortable)
     describe(app)
     return app

@@ -36,8 +36,21 @@ def main() -> None:
             os._exit(CANNOT_START)  # the parent died before the kernel watched it
         os.execvp(program[0], program)
     except OSError as error:
-        os.write(2, f"cannot start {program[0]}: {error}\n".encode())
+        os.write(2, _said(program[0], error).encode())
         os._exit(CANNOT_START)
+
+
+def _said(program: str, error: OSError) -> str:
+    """The line for the log, in the form that its part would have written it in."""
+    if os.environ.get("GSD_LOG_JSON", "").strip().lower() not in {"1", "true", "t", "yes", "y", "on"}:
+        return f"cannot start {program}: {error}\n"
+    import json
+    import time
+
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    fields = {"time": now, "level": "critical", "part": "up", "host": os.uname().nodename, "logger": "start"}
+    document: str = json.dumps(fields | {"event": "cannot start", "program": program, "why": str(error)})
+    return document + "\n"
 
 
 def _default_signals() -> None:

@@ -53,7 +53,9 @@ def find(node: Node) -> list[SessionId]:
         try:
             owner = Owner.take(spool.folder)
         except OSError as error:
-            get_log("adopt").warning("not adopted", session=str(spool.session_id), why=str(error))
+            get_log("adopt").warning(
+                "not adopted", session=str(spool.session_id), attempt=spool.attempt, why=str(error)
+            )
             continue
         if owner is not None:
             node.inherited.add(Heirloom(spool, owner))
@@ -91,7 +93,7 @@ def _adopt(node: Node, heirloom: Heirloom, slot: int) -> tuple[Adopted, float] |
                     lease_s=node.settings.lease_s,
                 )
         except DatabaseUnavailable as error:
-            get_log("adopt").warning("waiting for the database", session=str(spool.session_id), why=str(error))
+            get_log("adopt").warning("waiting for the database", attempt=spool.attempt, why=str(error))
             if node.stopping.is_set():
                 heirloom.owner.let_go()
                 return None

@@ -30,7 +30,7 @@ from gsd_tasks.service.spools import end_child
 from gsd_tasks.service.vigil import Vigil
 from gsd_tasks.store import Claim
 from gsd_tasks.store.adoption import Adopted
-from gsd_tasks.telemetry import get_log
+from gsd_tasks.telemetry import about, get_log
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,14 +52,14 @@ class Settled:
 
 def run_session(node: Node, session_id: SessionId) -> Settled | None:
     """Run this session, if it is ours to run, until it has ended. None: it was not, or is no longer ours."""
-    with node.slot() as slot:
+    with node.slot() as slot, about(session=str(session_id), slot=slot):
         heirloom = node.inherited.take(session_id)
         if heirloom is not None:
             adoption = adopt(node, heirloom, slot)
             return None if adoption is None else _carry(node, *adoption, heirloom.owner)
         if not node.spools.have_room():
             # Else a full disk would fail a whole queue within minutes. Its message is sent again, and may go elsewhere.
-            get_log("attempt").error("the disk of the spools is full: nothing is claimed", session=str(session_id))
+            get_log("attempt").error("the disk of the spools is full: nothing is claimed")
             node.stopping.wait(FULL_REST_S)
             return None
         claimed = claim(node, session_id, slot)
@@ -71,14 +71,18 @@ def _carry(node: Node, taken: Claim | Adopted, taken_at_boot_s: float, owner: Ow
     claim, adopted = (taken.claim, taken) if isinstance(taken, Adopted) else (taken, None)
     _ring(node, claim.session.id)
     with (
+        about(attempt=claim.attempt),
         node.keeper.keeping(claim, claimed_at_boot_s=taken_at_boot_s) as lease,
         Attempt(node, lease, adopted, owner) as attempt,
     ):
+        if adopted is None:
+            get_log("attempt").info("claimed", kind=claim.session.kind.value, queue=claim.session.queue)
         try:
             verdict = attempt.settle(attempt.run())
         except (Fenced, LeftRunning) as parted:
-            get_log("attempt").warning("let go", session=str(claim.session.id), why=str(parted))
+            get_log("attempt").warning("let go", why=str(parted))
             return None
+        get_log("attempt").info("settled", status=verdict.status.value, reason=verdict.reason.value)
     _ring(node, claim.session.id)
     if verdict.status.is_final:
         _resolve(node, claim.session.id)

@@ -41,7 +41,7 @@ def claim(node: Node, session_id: SessionId, slot: int) -> tuple[Claim, float] |
                     claimed, sent_at_boot_s = transitions.find_claim(connection, session_id, holder), first_at_boot_s
                 return None if claimed is None else (claimed, sent_at_boot_s)
         except DatabaseUnavailable as error:
-            get_log("claim").warning("waiting for the database", session=str(session_id), why=str(error))
+            get_log("claim").warning("waiting for the database", why=str(error))
             if node.drained_for_s > LAST_WORDS_S:
                 return None
             first_at_boot_s = first_at_boot_s or sent_at_boot_s

@@ -47,7 +47,7 @@ class Hold:
         self.launched: Launched | None = None
         self.may_have_run = False
         self.is_left = False
-        self.log = get_log("attempt").bind(session=str(self.session.id), attempt=self.claim.attempt)
+        self.log = get_log("attempt")
 
     def make_private_dir(self) -> Path:
         """`private_dir`, new and for its owner alone. Raises OSError."""

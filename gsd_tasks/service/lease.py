@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.process.link import ShimGone, ShimLink, ShimSilent
@@ -105,7 +105,7 @@ class Lease:
         except ShimSilent as error:
             self._shim_silent_since = self._shim_silent_since or time.monotonic()
             # It keeps the deadline that it has, and freezes its child by that.
-            get_log("keeper").warning("the shim takes no deadline", session=str(self.claim.session.id), why=str(error))
+            get_log("keeper").warning("the shim takes no deadline", **_names(self.claim), why=str(error))
 
 
 class Keeper:
@@ -155,7 +155,7 @@ class Keeper:
         kept: list[Lease] = []
         for lease in held:
             if lease.slot_hangs:
-                self._log.error("slot hangs: its lease is not renewed", session=str(lease.claim.session.id))
+                self._log.error("slot hangs: its lease is not renewed", **_names(lease.claim))
             elif not lease.is_lost:
                 kept.append(lease)
         self._renew_several(kept)
@@ -188,10 +188,15 @@ class Keeper:
             with self._database.connection() as connection:
                 renewed = leases.renew(connection, lease.claim, lease_s=self._lease_s)
         except DatabaseUnavailable as error:
-            self._log.warning("lease not renewed", session=str(lease.claim.session.id), why=str(error))
+            self._log.warning("lease not renewed", **_names(lease.claim), why=str(error))
             return
         if renewed is None:
             # A settlement of our own ends the lease as well; the slot knows.
             lease.lose()
         else:
             lease.renewed(sent_at_boot_s + self._lease_s, renewed.wanted, renewed.messages)
+
+
+def _names(claim: Claim) -> dict[str, Any]:
+    """Whose lease it is, for the log: the keeper's thread is about many."""
+    return {"session": str(claim.session.id), "attempt": claim.attempt, "slot": claim.slot}

@@ -109,7 +109,7 @@ class Reaper:
             open_for_s=round(blocker.open_for_s),
         )
         if not blocker.is_holders or blocker.open_for_s <= self._lease_s:
-            log.warning("a recovery waits for somebody's lock")
+            log.warning("a recovery waits for a lock")
             return
         with database.connection() as connection:
             has_ended = blockers.end(connection, blocker)

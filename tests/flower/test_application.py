@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -64,9 +65,12 @@ def test_a_password_that_guards_nothing_is_refused(tmp_path: Path, one: str) -> 
 def test_no_other_command_of_celery_loads_flowers_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     arranged: list[bool] = []
     monkeypatch.setattr("gsd_tasks.celery_flower.command.arrange", lambda: arranged.append(True))
+    configured: list[str] = []
+    monkeypatch.setattr("gsd_tasks.celery_app.configure_part", lambda _settings, part: configured.append(part))
     (option,) = app.user_options["preload"]
     for name in ("worker", "beat", "flower"):
         command = click.Command(name, params=[option], callback=lambda: None)
         assert "gsd-tasks" not in command.get_help(click.Context(command))
-        command.main([], standalone_mode=False)
+        command.main([], standalone_mode=False, obj=SimpleNamespace(quiet=False))
         assert arranged == ([True] if name == "flower" else [])
+    assert configured == ["worker", "beat", "flower"]

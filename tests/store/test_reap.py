@@ -322,7 +322,7 @@ def test_somebody_elses_connection_is_named_and_left_alone(
     with capture_logs() as logs:
         assert _sweeps(reaper, database) == []
     assert locked.is_alive
-    line = next(line for line in logs if line["event"] == "a recovery waits for somebody's lock")
+    line = next(line for line in logs if line["event"] == "a recovery waits for a lock")
     assert (line["pid"], line["application"], line["session"]) == (locked.pid, application, str(held.session.id))
     locked.connection.rollback()
     assert _sweeps(reaper, database, SHORT_S) == [held.session.id]
@@ -350,7 +350,7 @@ def test_who_only_waits_for_the_lock_too_is_not_taken_for_its_holder(
     until(lambda: pid)
     with capture_logs() as logs:
         _sweeps(Reaper(lease_s=SHORT_S), database)
-    assert {line["pid"] for line in logs if line["event"] == "a recovery waits for somebody's lock"} == {locked.pid}
+    assert {line["pid"] for line in logs if line["event"] == "a recovery waits for a lock"} == {locked.pid}
     assert waiter.is_alive()
     locked.connection.rollback()
     waiter.join()

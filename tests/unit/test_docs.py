@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/api.md",
     "docs/architecture.md",
     "docs/deployment.md",
+    "docs/logs.md",
     "docs/metrics.md",
     "docs/reliability.md",
     "docs/retention.md",
@@ -187,6 +188,15 @@ def test_every_path_of_the_code_in_a_document_exists(name: str) -> None:
             assert any(path.endswith(f"/{span}") for path in below), span
         elif match := re.fullmatch(r"(?:python -m )?(gsd_tasks(?:\.\w+)+)", span):
             assert_importable(match[1])
+
+
+def test_the_events_of_the_page_on_logs_are_said_somewhere() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "gsd_tasks").rglob("*.py"))
+    tables = read("docs/logs.md").partition("## Events")[2]
+    events = [event for cells in rows(tables) for event in re.findall(r"`([^`]+)`", cells[0])]
+
+    assert len(events) > 10
+    assert [event for event in events if f'"{event}"' not in sources] == []
 
 
 def assert_importable(name: str) -> None:
