@@ -33,8 +33,8 @@ from uuid import uuid4
 
 import psycopg
 import uuid_utils.compat as uuid_utils
-from large_filling import LONG_ROWS, Shape, make_database
 
+from benchmarks.large_filling import LONG_ROWS, Shape, make_database
 from gsd_tasks.cli import glance
 from gsd_tasks.client.database import DatabaseClient
 from gsd_tasks.domain.retention import Rule

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gsd_tasks.domain.errors import GsdError
-from gsd_tasks.domain.session import WorkerStatus
+from gsd_tasks.domain.session import Stream, WorkerStatus
 from gsd_tasks.domain.state import FINAL, Reason, Status
 from gsd_tasks.http.recounted import PATIENCE_S, Recounted
 
@@ -114,6 +114,7 @@ class _Happenings:
             buckets=_BUCKETS_S,
             registry=None,
         )
+        self._output = Counter("gsd_output_bytes", "Bytes of output that were committed.", ("stream",), registry=None)
         self._turns = Counter("gsd_turns", "Turns of Claude sessions.", registry=None)
         self._tokens = Counter("gsd_tokens", "Their tokens.", ("kind",), registry=None)
         self._cost = Counter("gsd_cost_usd", "What they cost, as the claude CLI has it.", registry=None)
@@ -132,6 +133,8 @@ class _Happenings:
             self._claim.observe(seconds)
         for seconds in news.dispatched_s:
             self._dispatch.observe(seconds)
+        for stream, size in news.written.items():
+            self._output.labels(stream.value).inc(size)
         self._turns.inc(news.turns)
         for kind in ("input", "output", "cache_read", "cache_write"):
             self._tokens.labels(kind).inc(getattr(news.use, kind))
@@ -146,6 +149,7 @@ class _Happenings:
             self._recovered,
             self._claim,
             self._dispatch,
+            self._output,
             self._turns,
             self._tokens,
             self._cost,
@@ -161,6 +165,8 @@ class _Happenings:
             self._requeued.labels(reason.value)
         for outcome in ("requeued", "failed", "cancelled", "paused"):
             self._recovered.labels(outcome)
+        for stream in Stream:
+            self._output.labels(stream.value)
         for kind in ("input", "output", "cache_read", "cache_write"):
             self._tokens.labels(kind)
 
@@ -211,6 +217,8 @@ def _of_output(load: Load) -> Iterator[Metric]:
         ("stderr",): sum(of.stderr_bytes for of in leases),
     }
     yield _gauges("gsd_running_output_bytes", "Bytes committed of the attempts that run.", ("stream",), streams)
+    spooled = {(worker,): size for worker, size in load.spooled.items()}
+    yield _gauges("gsd_spool_bytes", "Bytes in the spools of a worker that are not committed.", ("worker",), spooled)
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:

@@ -50,6 +50,12 @@ class Lease:
         self._shim_silent_since: float | None = None
         self._link: ShimLink | None = None
         self._wake: Callable[[], None] | None = None
+        self._backlog: Callable[[], int] = lambda: 0
+
+    @property
+    def spooled_bytes(self) -> int:
+        """What its spool has that is not committed."""
+        return self._backlog()
 
     @property
     def slot_hangs(self) -> bool:
@@ -66,16 +72,20 @@ class Lease:
         """The slot's loop is alive."""
         self._turned_at = time.monotonic()
 
-    def attach(self, link: ShimLink, wake: Callable[[], None]) -> None:
-        """From here on there is a shim to pass deadlines to, and a slot that waits and may be woken."""
+    def attach(self, link: ShimLink, wake: Callable[[], None], backlog: Callable[[], int] = lambda: 0) -> None:
+        """From here on there is a shim to pass deadlines to, and a slot that waits and may be woken.
+
+        `backlog` says what is not committed; it is called from the keeper's thread.
+        """
         with self._lock:
-            self._link, self._wake = link, wake
+            self._link, self._wake, self._backlog = link, wake, backlog
             self._pass_on()
 
     def detach(self) -> None:
         """The shim is gone, or the slot no longer listens."""
         with self._lock:
             self._link = self._wake = None
+            self._backlog = lambda: 0
 
     def renewed(self, deadline_boot_s: float, wanted: Wanted | None, messages: int = 0) -> None:
         """Postgres has granted another term. `messages` is the number of the last one that people have sent."""
@@ -168,8 +178,8 @@ class Keeper:
         renewed: Mapping[Holder, leases.Renewed] = {}
         try:
             with self._database.connection() as connection:
-                claims = [lease.claim for lease in kept]
-                renewed = leases.renew_several(connection, claims, lease_s=self._lease_s)
+                claims, spooled = [lease.claim for lease in kept], [lease.spooled_bytes for lease in kept]
+                renewed = leases.renew_several(connection, claims, lease_s=self._lease_s, spooled_bytes=spooled)
         except DatabaseUnavailable as error:
             self._log.warning("leases not renewed", why=str(error))
             return
@@ -186,7 +196,9 @@ class Keeper:
         sent_at_boot_s = boot_clock_s()
         try:
             with self._database.connection() as connection:
-                renewed = leases.renew(connection, lease.claim, lease_s=self._lease_s)
+                renewed = leases.renew(
+                    connection, lease.claim, lease_s=self._lease_s, spooled_bytes=lease.spooled_bytes
+                )
         except DatabaseUnavailable as error:
             self._log.warning("lease not renewed", **_names(lease.claim), why=str(error))
             return

@@ -84,6 +84,16 @@ class Streamer:
         """What Postgres is known to have."""
         return self._committed
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What the spool has that Postgres has not, or nearly: what is read counts exactly, the rest as it lies there.
+
+        For any thread.
+        """
+        read, committed = self._reader.counts, self._committed
+        pending = read.stdout + read.stderr - committed.stdout_bytes - committed.stderr_bytes
+        return max(0, pending) + self._reader.unread_bytes
+
     def close(self) -> None:
         """Let go of the spool."""
         self._reader.close()

@@ -12,11 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.costs import NOTHING, Use
-from gsd_tasks.domain.session import HistoryEntry
+from gsd_tasks.domain.session import HistoryEntry, Stream
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import history, tallies
+from gsd_tasks.store.tallies import Written
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from gsd_tasks.domain.session import SessionId
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 MOST: Final = 10_000
 #: A turn may be committed later than one with a later time, but not by so much.
 LATE: Final = timedelta(seconds=60)
+NONE_YET: Final = Written(0, 0)
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class News:
     dispatched_s: list[float] = field(default_factory=list)
     turns: int = 0
     use: Use = NOTHING
+    #: Bytes committed, of each stream.
+    written: Counter[Stream] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class _Place:
     unlaunched: frozenset[tuple[SessionId, int]]
     turns_from: datetime
     turns_seen: dict[tuple[SessionId, int], datetime]
+    #: What was counted of attempts whose end it has not met yet.
+    written: Mapping[tuple[SessionId, int], Written]
 
 
 class Tally:
@@ -75,13 +82,16 @@ class Tally:
         news = News()
         with self._database.connection() as connection:
             if self._place is None:
-                self._place = _Place(history.now(connection), frozenset(), tallies.clock(connection), {})
+                # These first: what begins after this look has written nothing before it.
+                written = tallies.written(connection)
+                self._place = _Place(history.now(connection), frozenset(), tallies.clock(connection), {}, written)
             else:
                 self._place = _read_on(connection, self._place, news)
         return news
 
 
 def _read_on(connection: Connection, place: _Place, news: News) -> _Place:
+    running = tallies.written(connection)
     happened, cursor = history.read(connection, place.cursor, limit=MOST)
     entries = [entry for _, entry in happened if isinstance(entry, HistoryEntry)]
     claims = [entry for entry in entries if entry.to_status is Status.RUNNING]
@@ -92,7 +102,7 @@ def _read_on(connection: Connection, place: _Place, news: News) -> _Place:
     unlaunched = place.unlaunched.union((claim.session_id, claim.attempt) for claim in claims)
     unlaunched = _see_launches(connection, unlaunched, news)
     turns_from, seen = _see_turns(connection, place, news)
-    return _Place(cursor, unlaunched, turns_from, seen)
+    return _Place(cursor, unlaunched, turns_from, seen, _see_output(connection, place.written, running, entries, news))
 
 
 def _count(happened: Happened, news: News) -> None:
@@ -115,6 +125,30 @@ def _see_launches(
     found = tallies.launches(connection, claims)
     news.dispatched_s = [launch.after_s for launch in found.values() if launch.after_s is not None]
     return frozenset(claim for claim, launch in found.items() if launch.after_s is None and not launch.has_ended)
+
+
+def _see_output(
+    connection: Connection,
+    known: Mapping[tuple[SessionId, int], Written],
+    running: Mapping[tuple[SessionId, int], Written],
+    entries: Sequence[HistoryEntry],
+    news: News,
+) -> Mapping[tuple[SessionId, int], Written]:
+    """Bytes are with the lease as long as an attempt runs, and with the attempt once the history tells of its end."""
+    ended = {
+        (entry.session_id, entry.attempt)
+        for entry in entries
+        if entry.from_status is Status.RUNNING and entry.to_status is not Status.RUNNING
+    }
+    at_end = tallies.written_at_end(connection, ended) if ended else {}
+    present = {key: now for key, now in running.items() if key not in ended}
+    for key, now in (present | at_end).items():
+        before = known.get(key, NONE_YET)
+        news.written[Stream.STDOUT] += max(0, now.stdout - before.stdout)
+        news.written[Stream.STDERR] += max(0, now.stderr - before.stderr)
+    untold = known.keys() - running.keys() - ended
+    waited_for = tallies.unended(connection, untold) if untold else set()
+    return present | {key: known[key] for key in waited_for}
 
 
 def _see_turns(

@@ -52,7 +52,7 @@ class Vigil:
         streamer = Streamer(hold.node.database, hold.claim, self._folder, self._hear, self._begin, hold.masker)
         try:
             with News(self._folder) as news:
-                self._lease.attach(link, news.wake)
+                self._lease.attach(link, news.wake, lambda: streamer.backlog_bytes)
                 return self._follow(streamer, news, link)
         except SpoolCorrupt as error:
             end_child(hold.spool)

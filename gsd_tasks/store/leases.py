@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, ColumnElement, Integer, Uuid, and_, column, func, literal, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, Uuid, and_, column, func, literal, select, update
 
 from gsd_tasks.domain.session import Holder
 from gsd_tasks.domain.state import Wanted
@@ -46,13 +46,21 @@ def all_held(connection: Connection) -> list[Held]:
     ]
 
 
-def renew(connection: Connection, claim: Claim, *, lease_s: float) -> Renewed | None:
-    """Another term from now on; allowed after expiry as long as nobody has taken the lease. None: it is not ours."""
-    row = connection.execute(_renewing(lease_s).where(holds(claim))).one_or_none()
+def renew(connection: Connection, claim: Claim, *, lease_s: float, spooled_bytes: int | None = None) -> Renewed | None:
+    """Another term from now on; allowed after expiry as long as nobody has taken the lease. None: it is not ours.
+
+    `spooled_bytes`: what the spool has that is not committed; None: as it was.
+    """
+    statement = _renewing(lease_s).where(holds(claim))
+    if spooled_bytes is not None:
+        statement = statement.values(spooled_bytes=spooled_bytes)
+    row = connection.execute(statement).one_or_none()
     return None if row is None else _to_renewed(row)
 
 
-def renew_several(connection: Connection, claims: Sequence[Claim], *, lease_s: float) -> dict[Holder, Renewed]:
+def renew_several(
+    connection: Connection, claims: Sequence[Claim], *, lease_s: float, spooled_bytes: Sequence[int]
+) -> dict[Holder, Renewed]:
     """`renew` for all that one worker holds, in one statement: a third of the work, for a worker of three slots.
 
     Left out are those that are not ours, and those whose lease somebody has locked just now: for that one nobody else's
@@ -62,17 +70,24 @@ def renew_several(connection: Connection, claims: Sequence[Claim], *, lease_s: f
         literal([claim.session.id for claim in claims], ARRAY(Uuid)),
         literal([claim.attempt for claim in claims], ARRAY(Integer)),
         literal([claim.holder for claim in claims], ARRAY(Uuid)),
+        literal(list(spooled_bytes), ARRAY(BigInteger)),
     )
     names = column("session_id", Uuid), column("attempt", Integer), column("holder", Uuid)
-    ours = func.unnest(*of_each).table_valued(*names).render_derived(name="ours")
+    spooled = column("spooled_bytes", BigInteger)
+    ours = func.unnest(*of_each).table_valued(*names, spooled).render_derived(name="ours")
     same = and_(*(leases.c[name.name] == ours.c[name.name] for name in names))
     free = (
-        select(leases.c.session_id)
+        select(leases.c.session_id, ours.c.spooled_bytes)
         .join_from(ours, leases, same)
         .with_for_update(of=leases, skip_locked=True, key_share=True)
         .cte("free")
     )
-    statement = _renewing(lease_s).where(leases.c.session_id == free.c.session_id).returning(leases.c.holder)
+    statement = (
+        _renewing(lease_s)
+        .values(spooled_bytes=free.c.spooled_bytes)
+        .where(leases.c.session_id == free.c.session_id)
+        .returning(leases.c.holder)
+    )
     return {Holder(row.holder): _to_renewed(row) for row in connection.execute(statement)}
 
 

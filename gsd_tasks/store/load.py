@@ -77,6 +77,7 @@ class Load(NamedTuple):
     leases: Mapping[str, Leases]
     workers: Mapping[WorkerStatus, Crew]
     outputs: Outputs
+    spooled: Mapping[str, int]
 
 
 def now(connection: Connection, *, lease_s: float, silent_after_s: float) -> Load:
@@ -86,7 +87,14 @@ def now(connection: Connection, *, lease_s: float, silent_after_s: float) -> Loa
     of_status[Status.QUEUED] = sum(of.queued for of in waiting.values())
     # What runs has a lease, and nothing else has one.
     of_status[Status.RUNNING] = sum(of.held for of in leased.values())
-    return Load(of_status, waiting, leased, workers(connection, silent_after_s=silent_after_s), outputs(connection))
+    return Load(
+        of_status,
+        waiting,
+        leased,
+        workers(connection, silent_after_s=silent_after_s),
+        outputs(connection),
+        spooled(connection),
+    )
 
 
 def standing(connection: Connection) -> dict[Status, int]:
@@ -188,6 +196,17 @@ def outputs(connection: Connection) -> Outputs:
     table = cast(literal(session_outputs.name), REGCLASS)
     statement = select(func.pg_stat_get_tuples_inserted(table), func.pg_total_relation_size(table))
     return Outputs(*connection.execute(statement).one())
+
+
+def spooled(connection: Connection) -> dict[str, int]:
+    """Bytes that each worker's spools had and Postgres had not, when their leases were renewed."""
+    statement = (
+        select(lives.c.name, cast(func.coalesce(func.sum(leases.c.spooled_bytes), 0), BigInteger).label("bytes"))
+        .join_from(lives, leases, leases.c.worker_id == lives.c.id, isouter=True)
+        .where(lives.c.status.in_(EXPECTED))
+        .group_by(lives.c.name)
+    )
+    return {row.name: row.bytes for row in connection.execute(statement)}
 
 
 def _of_statuses(connection: Connection, statuses: Iterable[Status]) -> dict[Status, int]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Double, Integer, Uuid, and_, any_, case, cast, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, Double, Integer, Uuid, any_, case, cast, func, literal, select, true
 
 from gsd_tasks.domain.costs import Use
 from gsd_tasks.domain.session import SessionId
-from gsd_tasks.store.tables import NOW, attempts, dependencies, session_history, sessions, turns
+from gsd_tasks.store.tables import NOW, attempts, dependencies, interval, leases, session_history, sessions, turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection
+
+#: The history is behind by as long as the longest transaction on the server; nobody waits longer for what it tells.
+LATEST_S: Final = 3600.0
 
 
 class Launch(NamedTuple):
@@ -78,12 +81,7 @@ def launches(connection: Connection, claims: Collection[tuple[SessionId, int]]) 
             attempts.c.attempt,
             _seconds(attempts.c.launching_at - attempts.c.claimed_at).label("after_s"),
             attempts.c.ended_at.is_not(None).label("has_ended"),
-        ).where(
-            and_(
-                attempts.c.session_id == any_(literal([session_id for session_id, _ in claims], ARRAY(Uuid))),
-                attempts.c.attempt == any_(literal([attempt for _, attempt in claims], ARRAY(Integer))),
-            )
-        )
+        ).where(*_among(claims))
     )
     rows = {(SessionId(row.session_id), row.attempt): Launch(row.after_s, row.has_ended) for row in found}
     return {claim: rows[claim] for claim in claims if claim in rows}
@@ -102,6 +100,49 @@ def turned(connection: Connection, since: datetime, *, limit: int) -> list[Turne
         Turned(SessionId(session_id), seq, at, Use(*used))
         for session_id, seq, at, *used in connection.execute(statement)
     ]
+
+
+class Written(NamedTuple):
+    """Bytes of an attempt that are committed, of each stream."""
+
+    stdout: int
+    stderr: int
+
+
+def written(connection: Connection) -> dict[tuple[SessionId, int], Written]:
+    """Of each attempt that runs, so far."""
+    found = connection.execute(
+        select(leases.c.session_id, leases.c.attempt, leases.c.stdout_bytes, leases.c.stderr_bytes)
+    )
+    return {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
+
+
+def written_at_end(
+    connection: Connection, ended: Collection[tuple[SessionId, int]]
+) -> dict[tuple[SessionId, int], Written]:
+    """Of these attempts in all; one that is not there any more, or was ended by an older version, is left out."""
+    found = connection.execute(
+        select(attempts.c.session_id, attempts.c.attempt, attempts.c.stdout_bytes, attempts.c.stderr_bytes).where(
+            *_among(ended), attempts.c.stdout_bytes.is_not(None), attempts.c.stderr_bytes.is_not(None)
+        )
+    )
+    rows = {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
+    return {key: rows[key] for key in ended if key in rows}
+
+
+def unended(connection: Connection, those: Collection[tuple[SessionId, int]]) -> set[tuple[SessionId, int]]:
+    """Which of these attempts may have an end that the history has not told yet."""
+    late = func.coalesce(attempts.c.ended_at, NOW) > NOW - interval(LATEST_S)
+    found = connection.execute(select(attempts.c.session_id, attempts.c.attempt).where(*_among(those), late))
+    return {(SessionId(row.session_id), row.attempt) for row in found}.intersection(those)
+
+
+def _among(those: Collection[tuple[SessionId, int]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """By index; and some more, which the caller passes over."""
+    return (
+        attempts.c.session_id == any_(literal([session_id for session_id, _ in those], ARRAY(Uuid))),
+        attempts.c.attempt == any_(literal([attempt for _, attempt in those], ARRAY(Integer))),
+    )
 
 
 def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:

@@ -19,6 +19,7 @@ from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.app import create_app
 from gsd_tasks.service import tokens
 from gsd_tasks.settings import Settings
+from tests.http.attempts import Attempt
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 #: What Prometheus adds to each series that it takes from somewhere.
@@ -46,7 +47,9 @@ def expressions() -> list[str]:
 def series(settings: Settings) -> Series:
     """Of a cluster in which something has happened: every series' labels."""
     with TestClient(create_app(settings), base_url="http://localhost") as api, Client(settings=settings) as client:
+        session = client.enqueue(command=["true"], working_dir="/")
         client.enqueue(command=["true"], working_dir="/")
+        Attempt(api.app.state.client.database, session.id)  # type: ignore[attr-defined]
         _, token = tokens.create(api.app.state.client.database, "prometheus", {Scope.READ}, None)  # type: ignore[attr-defined]
         headers = {"Authorization": f"Bearer {token}"}
         assert api.get("/metrics", headers=headers).status_code == 200

@@ -33,7 +33,7 @@ class Asked:
         self.times += 1
         if self.is_away:
             raise DatabaseUnavailable("away")
-        return Load({Status.QUEUED: 3}, {}, {}, {}, Outputs(0, 0))
+        return Load({Status.QUEUED: 3}, {}, {}, {}, Outputs(0, 0), {})
 
     def ended(self) -> dict[Status, int]:
         self.times_ended += 1

@@ -109,6 +109,57 @@ def test_what_runs_is_told_with_its_leases_and_what_it_wrote(
     assert (told["gsd_workers{status=gone}"], told["gsd_workers{status=alive}"], told["gsd_slots"]) == (1, 0, 0)
 
 
+def test_bytes_are_counted_as_they_are_committed_and_stay_counted(
+    scrape: Callable[[], Told], make: Make, database: Database
+) -> None:
+    name = "gsd_output_bytes_total{stream=stdout}"
+    assert scrape()[name] == 0
+    first, second, third = make(), make(), make()
+    attempt = Attempt(database, first.id)
+    attempt.write(b"one")
+    assert [scrape()[name], scrape()[name]] == [4, 4]
+    # What nobody has seen running, and what has ended since it was seen.
+    quick = Attempt(database, second.id)
+    quick.write(b"12345")
+    quick.complete()
+    attempt.write(b"two", b"three")
+    attempt.hand_back()
+    assert scrape()[name] == 4 + 6 + 10
+    # The next attempt begins at nothing; a silent one's lease is taken, with what it had.
+    lost = Attempt(database, first.id)
+    lost.write(b"123")
+    with database.connection() as connection:
+        held = leases.all_held(connection)
+        transitions.recover(connection, held)
+        connection.execute(text("DELETE FROM sessions WHERE id = :id"), {"id": second.id})
+    assert [scrape()[name], scrape()[name]] == [24, 24]
+    # Whoever begins to count in the middle counts what comes after that.
+    running = Attempt(database, third.id)
+    running.write(b"before")
+    late = Tally(database)
+    late.look()
+    running.write(b"after")
+    assert late.look().written == {"stdout": 6, "stderr": 0}
+    running.complete()
+    assert late.look().written.total() == late.look().written.total() == 0
+    assert scrape()[name] == 24 + 13
+    with database.connection() as connection:
+        assert tallies.written(connection) == {}
+
+
+def test_what_spools_have_and_postgres_has_not_is_told_by_worker(
+    scrape: Callable[[], Told], make: Make, database: Database
+) -> None:
+    attempt = Attempt(database, make().id)
+    assert scrape()["gsd_spool_bytes{worker=gsd@here}"] == 0
+    with database.connection() as connection:
+        assert leases.renew(connection, attempt.claim, lease_s=30, spooled_bytes=4711)
+        assert leases.renew(connection, attempt.claim, lease_s=30)
+    assert scrape()["gsd_spool_bytes{worker=gsd@here}"] == 4711
+    attempt.complete()
+    assert scrape()["gsd_spool_bytes{worker=gsd@here}"] == 0
+
+
 def test_what_happens_is_counted_once_and_stays_counted(
     scrape: Callable[[], Told], make: Make, database: Database
 ) -> None:
@@ -261,8 +312,9 @@ def test_the_document_has_each_series_and_no_other(api: TestClient, make: Make) 
         told[name] = (family.type, labels)
     rows = re.findall(r"^\| `(gsd_\w+)` \| (\w+) \|(.*?)\| .+ \|$", DOCUMENT.read_text(), re.MULTILINE)
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-    # Where nothing runs, no queue is named.
+    # Where nothing runs, no queue is named; and where there is none, no worker.
     told["gsd_held_sessions"] = ("gauge", {"queue"})
+    told["gsd_spool_bytes"] = ("gauge", {"worker"})
     assert documented == told
     assert len(rows) == len(documented)
 

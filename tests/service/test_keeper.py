@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import psycopg
 from sqlalchemy import event
 
 from gsd_tasks.domain.session import Holder, SessionId
+from gsd_tasks.process.link import ShimLink
+from gsd_tasks.process.spool.frames import STDOUT
+from gsd_tasks.process.spool.writer import SpoolWriter
 from gsd_tasks.service.lease import Keeper, boot_clock_s
 from gsd_tasks.service.node import Node
+from gsd_tasks.service.stream import Streamer
 from gsd_tasks.store import transitions
+from gsd_tasks.store.leases import Progress
 from tests.waiting import until
 
 
@@ -99,5 +107,46 @@ def _renewing(statements: list[str]) -> list[str]:
 def _renewals(database_url: str, slot: int = 1) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
         row = connection.execute("SELECT renewals FROM leases WHERE slot = %s", [slot]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class _Link:
+    """A shim that takes every deadline."""
+
+    def set_deadline(self, deadline_boot_s: float) -> None:
+        pass
+
+
+def test_a_renewal_says_what_the_spool_has_that_postgres_has_not(
+    node: Node, database_url: str, enqueue: Callable[..., SessionId], tmp_path: Path
+) -> None:
+    with node.database.connection() as connection:
+        claim = transitions.claim(connection, enqueue(), holder=Holder(uuid4()), worker_id=node.id, slot=1, lease_s=30)
+    assert claim is not None
+    (tmp_path / "spool").mkdir()
+    spool = SpoolWriter(tmp_path / "spool", 1 << 20)
+    streamer = Streamer(node.database, claim, tmp_path / "spool", lambda *_: None, Progress(0))
+    with node.keeper.keeping(claim, claimed_at_boot_s=boot_clock_s()) as lease:
+        lease.attach(cast("ShimLink", _Link()), lambda: None, lambda: streamer.backlog_bytes)
+        assert streamer.backlog_bytes == 0
+        for _ in range(3):
+            spool.append(STDOUT, b"x" * 99 + b"\n", time.time_ns())
+        spool.append(STDOUT, b"no end yet", 2**62)
+        assert 310 <= streamer.backlog_bytes < 500, "the rest are headers of records"
+        node.keeper.renew(lease)
+        assert _spooled(database_url) == streamer.backlog_bytes
+        while streamer.pump():
+            pass
+        assert streamer.backlog_bytes == len(b"no end yet"), "read, and waiting for its newline"
+        streamer.pump(at_end=True)
+        node.keeper.renew(lease)
+        assert (streamer.backlog_bytes, _spooled(database_url)) == (0, 0)
+    streamer.close()
+
+
+def _spooled(database_url: str) -> int:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        row = connection.execute("SELECT spooled_bytes FROM leases").fetchone()
     assert row is not None
     return int(row[0])

@@ -22,6 +22,7 @@ COUNTED = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relnam
 def test_renewals_are_heap_only_updates(
     database: Database, database_url: str, enqueue: Callable[..., SessionId], snapshot: bool, share: float
 ) -> None:
+    sizes = itertools.count(7)
     held = [claim(database, enqueue()) for _ in range(LEASES)]
     with psycopg.connect(database_url) as reader, psycopg.connect(database_url, autocommit=True) as looking:
         if snapshot:
@@ -29,7 +30,7 @@ def test_renewals_are_heap_only_updates(
             reader.execute("SELECT 1 FROM sessions")
         with database.connection() as connection:
             for each in itertools.islice(itertools.cycle(held), UPDATES):
-                assert leases.renew(connection, each, lease_s=30)
+                assert leases.renew(connection, each, lease_s=30, spooled_bytes=next(sizes))
         database.close()  # a backend says what it has counted when it ends
 
         def counted() -> tuple[int, int] | None:

@@ -136,6 +136,10 @@ def lock_keys(connection: Connection, _: Scene) -> bool:
     return True
 
 
+def renew_several(connection: Connection, claims: list[Claim]) -> set[Holder]:
+    return set(leases.renew_several(connection, claims, lease_s=30, spooled_bytes=[0] * len(claims)))
+
+
 def many() -> list[New]:
     return [New(SessionId(uuid4()), b"", replace(REQUEST, key=None, parent_id=session_id(2))) for _ in range(MANY)]
 
@@ -242,9 +246,7 @@ CASES: Final[dict[str, Case]] = {
     "leases.all_held": Case(0, lambda c, s: leases.all_held(c)),
     "leases.renew_several": Case(
         3 * ONE,
-        lambda c, s: (
-            leases.renew_several(c, [s.claim, replace(s.claim, attempt=7)], lease_s=30).keys() == {s.claim.holder}
-        ),
+        lambda c, s: renew_several(c, [s.claim, replace(s.claim, attempt=7)]) == {s.claim.holder},
     ),
     "leases.renew": Case(ONE, lambda c, s: leases.renew(c, s.claim, lease_s=30)),
     "leases.progress": Case(0, lambda c, s: leases.progress(c, s.claim)),
@@ -305,10 +307,16 @@ CASES: Final[dict[str, Case]] = {
     "load.queued": Case(QUEUED + FIRST_ONES, lambda c, s: load.queued(c), alone=QUEUED_INDEX),
     "load.held": Case(ONE * RUNNING, lambda c, s: load.held(c, lease_s=30)),
     "load.workers": Case(0, lambda c, s: load.workers(c, silent_after_s=20)),
+    "load.spooled": Case(ONE * RUNNING, lambda c, s: load.spooled(c)),
     "load.outputs": Case(0, lambda c, s: load.outputs(c).stored_bytes),
     "tallies.clock": Case(0, lambda c, s: tallies.clock(c)),
     "tallies.waited": Case(MANY * ONE, lambda c, s: not tallies.waited(c, range(1, MANY))),
     "tallies.launches": Case(MANY * ONE, lambda c, s: tallies.launches(c, [(claim.session_id, 1) for claim in s.held])),
+    "tallies.written": Case(ONE * RUNNING, lambda c, s: tallies.written(c)),
+    "tallies.written_at_end": Case(
+        MANY * ONE, lambda c, s: not tallies.written_at_end(c, [(claim.session_id, 1) for claim in s.held])
+    ),
+    "tallies.unended": Case(MANY * ONE, lambda c, s: tallies.unended(c, [(claim.session_id, 1) for claim in s.held])),
     "tallies.turned": Case(2 * LATELY, lambda c, s: tallies.turned(c, SINCE, limit=10_000)),
     "tallies.turned after long": Case(100, lambda c, s: tallies.turned(c, filling.moment(1), limit=100)),
     "turns.begin": Case(ONE, lambda c, s: turns.begin(c, s.claim)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,18 @@ class SpoolReader:
     def counts(self) -> Counts:
         """How far `read` has come in each stream, counted from the attempt's beginning."""
         return Counts(max(self._passed.stdout, self._skip.stdout), max(self._passed.stderr, self._skip.stderr))
+
+    @property
+    def unread_bytes(self) -> int:
+        """What lies on the disk beyond the present place, headers of records included. For any thread."""
+        number, offset = self._number, self._offset
+        unread = 0
+        for one in frames.segment_numbers(self._folder):
+            if one >= number:
+                with suppress(OSError):  # trimmed, or gone with the rest
+                    size = os.stat(frames.segment_path(self._folder, one)).st_size
+                    unread += max(0, size - (offset if one == number else HEADER_BYTES))
+        return unread
 
     def read(self, max_bytes: int = MAX_PAYLOAD) -> list[Record]:
         """Records of about `max_bytes` of payload (one record more at most); empty when there is nothing new yet.

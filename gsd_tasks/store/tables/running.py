@@ -39,6 +39,8 @@ leases = Table(
     Column("last_entry", BigInteger, nullable=False, server_default="0"),
     Column("transcript_bytes", BigInteger, nullable=False, server_default="0"),
     Column("renewals", BigInteger, nullable=False, server_default="0"),
+    # What its spool had that was not committed, when it was renewed.
+    Column("spooled_bytes", BigInteger, nullable=False, server_default="0"),
     Column("expires_at", MOMENT, nullable=False),
     UniqueConstraint("worker_id", "slot"),
     CheckConstraint("slot BETWEEN 1 AND 3", "slot"),
@@ -64,6 +66,9 @@ attempts = Table(
     Column("exit_signal", Integer),
     Column("first_seq", BigInteger, nullable=False),
     Column("last_seq", BigInteger),
+    # What was committed of each stream, once it has ended: until then its lease has that.
+    Column("stdout_bytes", BigInteger),
+    Column("stderr_bytes", BigInteger),
     PrimaryKeyConstraint("session_id", "attempt"),
     CheckConstraint(among("reason", Reason), "reason"),
     CheckConstraint("attempt > 0", "attempt"),

@@ -76,6 +76,8 @@ sessions = Table(
     Column("expires_at", MOMENT),
     Column("started_at", MOMENT),
     Column("ended_at", MOMENT),
+    # Of whoever enqueued it, as W3C has it: the trace that it belongs to, if it is not one of its own.
+    Column("traceparent", Text),
     CheckConstraint(among("kind", Kind), "kind"),
     CheckConstraint(among("status", Status), "status"),
     CheckConstraint(among("wanted", Wanted), "wanted"),

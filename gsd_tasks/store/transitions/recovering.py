@@ -53,8 +53,7 @@ def recover(connection: Connection, silent: Sequence[Held]) -> Recovered:
     )
     noted = history.note(moved, locked).returning(session_history.c.session_id).cte("history")
     event = silence.event(moved, noted)
-    ended_attempts, freed = left_running(moved, {"reason": LOST})
-    statement = select(event).add_cte(ended_attempts, freed)
+    statement = select(event).add_cte(*left_running(moved, {"reason": LOST}))
     row = connection.execute(statement).mappings().one_or_none()
     if row is None:
         return Recovered()

@@ -53,15 +53,21 @@ def settle(connection: Connection, claim: Claim, verdict: Verdict, *, heard: int
 
 
 def left_running(moved: CTE, how: Mapping[str, Any]) -> tuple[CTE, CTE]:
-    """What goes along when a session stops running: its attempt has ended (`how`), its lease is free."""
+    """What goes along when a session stops running: its lease is free, its attempt has ended (`how`)."""
+    bytes_of = (leases.c.stdout_bytes, leases.c.stderr_bytes)
+    # As they are when it goes: somebody's batch may have been committed since the statement began.
+    freed = (
+        delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id, *bytes_of).cte("freed")
+    )
+    ours = freed.c.session_id == attempts.c.session_id
+    written = {column.name: select(freed.c[column.name]).where(ours).scalar_subquery() for column in bytes_of}
     ended = (
         update(attempts)
         .where(attempts.c.session_id == moved.c.id, attempts.c.attempt == moved.c.attempt)
-        .values(ended_at=NOW, detail=moved.c.detail, last_seq=moved.c.last_seq, **how)
+        .values(ended_at=NOW, detail=moved.c.detail, last_seq=moved.c.last_seq, **written, **how)
         .returning(attempts.c.attempt)
     )
-    freed = delete(leases).where(leases.c.session_id == moved.c.id).returning(leases.c.session_id)
-    return ended.cte("ended"), freed.cte("freed")
+    return freed, ended.cte("ended")
 
 
 def _still_wanted(verdict: Verdict, heard: int) -> list[ColumnElement[bool]]:
