@@ -32,6 +32,7 @@ from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.listen import Listener
 from gsd_tasks.service.submit import Submitted, check_credentials, check_credentials_of_all, submit_or_find
 from gsd_tasks.service.tally import Tally
+from gsd_tasks.service.tracing import Tracer
 from gsd_tasks.service.tree import tree
 from gsd_tasks.settings import read_settings
 from gsd_tasks.store import (
@@ -105,6 +106,7 @@ class DatabaseClient(Client):
         addresses = resolve_addresses(self._settings)
         self._redis_url = addresses.redis_url
         self._database = Database(addresses.database_url)
+        self._tracer = Tracer(self._database)
         self._id_of = _Ids(self._database)
         self._references = _References(self._database)
         self._listener = Listener(self._database, self._redis_url)
@@ -146,6 +148,7 @@ class DatabaseClient(Client):
         return Tally(self._database)
 
     def close(self) -> None:
+        self._tracer.stop()
         self._database.close()
 
     def enqueue(self, **request: Unpack[NewSession]) -> Session:
@@ -213,9 +216,10 @@ class DatabaseClient(Client):
         return tree(self._database, session_id)
 
     def cancel(self, session_id: str | UUID) -> Session:
-        session = self._rung(control.cancel(self._database, session_id))
+        session = self._rung(control.cancel(self._database, session_id, self._tracer.ended))
         if session.status.is_final:
             resolved = dependencies.resolve(self._database, self._send, [session.id])
+            self._tracer.ended(resolved.given_up)
             ring_once(self._redis_url, *((session_channel(id_), "") for id_ in resolved), (HISTORY, ""))
         return session
 

@@ -10,6 +10,7 @@ from gsd_tasks.client.calls import read_error
 from gsd_tasks.client.tailing import SILENT_S, is_stream
 from gsd_tasks.domain.errors import ApiUnavailable, GsdError, Unavailable
 from gsd_tasks.domain.sanitize import one_line
+from gsd_tasks.telemetry.caller import caller
 
 if TYPE_CHECKING:
     from gsd_tasks.client.calls import Call
@@ -49,6 +50,9 @@ def options(endpoint: Endpoint) -> dict[str, Any]:
 def asked(endpoint: Endpoint, call: Call[Any]) -> dict[str, Any]:
     """The request, for httpx2's `build_request`."""
     headers = {"Accept": call.accepts} | ({} if call.body is None else {"Content-Type": "application/json"})
+    trace = caller()
+    if trace is not None:
+        headers["traceparent"] = trace
     return {
         "method": call.method,
         "url": endpoint.url + call.path,

@@ -49,7 +49,8 @@ class Ending:
     """How an attempt ended: `reason` and one sentence, what the child left, and whether another try may be made of it.
 
     `succeeded` is the judgement on the child alone; `handed_back` says that the worker stopped, not the session.
-    Before `retry_at` another try is no use, by what the API has told.
+    Before `retry_at` another try is no use, by what the API has told. The child lived from `began_at` to `exited_at`,
+    by its host's clock, where that is known.
     """
 
     reason: Reason
@@ -60,6 +61,8 @@ class Ending:
     exit_signal: int | None = None
     result: Mapping[str, Any] | None = None
     retry_at: datetime | None = None
+    began_at: datetime | None = None
+    exited_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.sanitize import one_line
 from gsd_tasks.telemetry import about, get_log
+from gsd_tasks.telemetry.caller import called_by
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +26,7 @@ class Logged:
     """Says of every request, once it is answered: method, path, status, how long it took, and whose token it brought.
 
     Never its query or its headers: they may hold what is nobody's business. The answer tells its name
-    (`X-Request-Id`).
+    (`X-Request-Id`). What it enqueues belongs to its trace (`traceparent`).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,7 +48,7 @@ class Logged:
             await send(message)
 
         began = time.perf_counter()
-        with about(request=name):
+        with about(request=name), called_by(_traceparent(scope)):
             try:
                 await self._app(scope, receive, named)
             finally:
@@ -61,6 +62,11 @@ class Logged:
                     seconds=round(time.perf_counter() - began, 4),
                     token=None if token is None else token.id,
                 )
+
+
+def _traceparent(scope: Scope) -> str | None:
+    given = [value for header, value in scope["headers"] if header == b"traceparent"]
+    return given[0].decode("latin-1") if len(given) == 1 else None
 
 
 def _name(scope: Scope) -> str:

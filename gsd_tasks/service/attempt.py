@@ -85,6 +85,7 @@ def _carry(node: Node, taken: Claim | Adopted, taken_at_boot_s: float, owner: Ow
         get_log("attempt").info("settled", status=verdict.status.value, reason=verdict.reason.value)
     _ring(node, claim.session.id)
     if verdict.status.is_final:
+        node.tracer.ended([claim.session.id])
         _resolve(node, claim.session.id)
     return Settled(claim, verdict)
 
@@ -187,7 +188,9 @@ def _internal(error: Exception) -> Ending:
 def _resolve(node: Node, ended: SessionId) -> None:
     """What waits for it may go on. Whatever goes wrong here is the next sweep's: this session is settled."""
     try:
-        for session_id in dependencies.resolve(node.database, node.publish, [ended]):
+        resolved = dependencies.resolve(node.database, node.publish, [ended])
+        node.tracer.ended(resolved.given_up)
+        for session_id in resolved:
             _ring(node, session_id)
     except Exception as error:  # noqa: BLE001  (see above)
         get_log("attempt").warning("what waits for it is left to the next sweep", session=str(ended), why=str(error))

@@ -19,7 +19,7 @@ from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import dependencies, leftovers, sessions, transitions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Connection, Database
@@ -69,16 +69,22 @@ def check_is_there(connection: Connection, session_id: SessionId) -> None:
         raise NoSuchSession(str(session_id))
 
 
-def cancel(database: Database, wanted: str | UUID) -> Session:
+def cancel(
+    database: Database, wanted: str | UUID, ended: Callable[[Iterable[SessionId]], object] = lambda _ids: None
+) -> Session:
     """Cancelled at once where nothing runs; else its holder is asked, and ends the child first.
 
-    Cancelling what has ended changes nothing and is no error: the session comes back as it ended.
+    Cancelling what has ended changes nothing and is no error: the session comes back as it ended. `ended` hears of one
+    that this has ended.
     """
     with database.connection() as connection:
         session = find(connection, wanted)
         # It may begin or end to run between two looks: each of the two statements has its own guard.
         while not session.status.is_final and session.wanted is not Wanted.CANCEL:
-            if transitions.cancel_idle(connection, session.id) or sessions.want(connection, session.id, Wanted.CANCEL):
+            if transitions.cancel_idle(connection, session.id):
+                ended([session.id])
+                return find(connection, session.id)
+            if sessions.want(connection, session.id, Wanted.CANCEL):
                 return find(connection, session.id)
             session = find(connection, session.id)
     return session

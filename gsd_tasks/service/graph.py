@@ -16,6 +16,7 @@ from gsd_tasks.service.dependencies import resolve_these
 from gsd_tasks.store import dependencies, sessions, transitions
 from gsd_tasks.store.transitions import New
 from gsd_tasks.telemetry import get_log
+from gsd_tasks.telemetry.caller import caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,8 +80,9 @@ def _write(connection: Connection, items: Sequence[Item]) -> _Written:
         raise _Raced
     ids = [there_are.get(position) or SessionId(uuid_utils.uuid7()) for position in range(len(items))]
     by_ref = {item.ref: id_ for item, id_ in zip(items, ids, strict=True) if item.ref is not None}
+    trace = caller()
     new = [
-        New(ids[position], marks[position], _fill_in(items[position], by_ref))
+        New(ids[position], marks[position], _fill_in(items[position], by_ref), trace)
         for position in parents_first(items)
         if position not in there_are
     ]

@@ -11,6 +11,7 @@ from gsd_tasks.domain.errors import ConfigurationError, Fenced, InvalidValue
 from gsd_tasks.domain.policy import Ending
 from gsd_tasks.domain.session import Kind
 from gsd_tasks.domain.state import Reason
+from gsd_tasks.domain.tracing import context_of_attempt
 from gsd_tasks.process.claude import claude_argv, claude_env, find_claude, write_options
 from gsd_tasks.process.environment import child_environment
 from gsd_tasks.process.launch import LaunchSpec, NotLaunched, launch
@@ -19,6 +20,7 @@ from gsd_tasks.service.conversation import begin
 from gsd_tasks.service.secrecy import hand_over, take_note
 from gsd_tasks.store import leases
 from gsd_tasks.store.leases import Progress
+from gsd_tasks.telemetry.otlp import is_on
 
 if TYPE_CHECKING:
     from gsd_tasks.service.conversation import Beginning
@@ -103,7 +105,7 @@ def _spec(hold: Hold, given: Given, beginning: Beginning | None) -> LaunchSpec:
         session_id=str(session.id),
         attempt=hold.claim.attempt,
         argv=child.argv,
-        env=child.env | {"PWD": str(working_dir)},
+        env=_traced(hold) | child.env | {"PWD": str(working_dir)},
         cwd=str(working_dir),
         stdin=child.stdin,
         inputs=child.inputs,
@@ -118,6 +120,14 @@ def _spec(hold: Hold, given: Given, beginning: Beginning | None) -> LaunchSpec:
         deadline_boot_s=hold.lease.deadline_boot_s,
         max_processes=settings.max_processes,
     )
+
+
+def _traced(hold: Hold) -> dict[str, str]:
+    """Where what the child traces itself belongs, if traces are written at all. Its own variable comes before it."""
+    if not is_on():
+        return {}
+    claim = hold.claim
+    return {"TRACEPARENT": str(context_of_attempt(claim.session.id, claim.traceparent, claim.attempt))}
 
 
 def _command(hold: Hold, given: Given) -> _Child:

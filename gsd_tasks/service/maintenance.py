@@ -22,6 +22,7 @@ from gsd_tasks.service.recovery_hook import Command, Teller, log_recovery, parse
 from gsd_tasks.service.republish import Swept, republish
 from gsd_tasks.service.retention import Retention
 from gsd_tasks.service.snapshots import Pruner
+from gsd_tasks.service.tracing import Tracer
 from gsd_tasks.store import Database
 from gsd_tasks.telemetry import get_log
 
@@ -69,6 +70,7 @@ class Maintenance:
         self._redis_url = redis_url
         self._publish = publish
         self._database = Database(database_url, connections=3, name=NAME, lock_timeout_s=LOCK_TIMEOUT_S)
+        self._tracer = Tracer(self._database)
         self._reaper = Reaper(lease_s=settings.lease_s, clock=clock)
         self._pruner = Pruner(kept_s=settings.snapshots_kept_s, clock=clock)
         self._command = _command(settings)
@@ -99,6 +101,7 @@ class Maintenance:
         self._sweeps.stop()
         if self._sign is not None:
             self._sign.take_away()
+        self._tracer.stop()
         self._database.close()
 
     def tick(self) -> Swept:
@@ -140,6 +143,8 @@ class Maintenance:
             resolved = Resolved(let_go=resolved.let_go + expired.let_go, given_up=resolved.given_up + expired.given_up)
         if recovered:
             self._tellings.hurry()
+            self._tracer.ended((*recovered.failed, *recovered.cancelled))
+        self._tracer.ended((*swept.expired, *resolved.given_up))
         if swept.redis_answers and (recovered or resolved):
             ring_once(self._redis_url, *_bells(recovered, resolved))
         if swept.published or swept.expired:

@@ -29,6 +29,7 @@ from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.secrecy import has_credentials
 from gsd_tasks.service.sign import Sign
 from gsd_tasks.service.spools import Spools
+from gsd_tasks.service.tracing import Tracer
 from gsd_tasks.settings import Drain
 from gsd_tasks.store import Database, adoption, nodes, schema
 from gsd_tasks.store.database import worker_name
@@ -73,6 +74,7 @@ class Node:
         self.database = Database(
             database_url, name=worker_name(self.worker.id), lock_timeout_s=settings.heartbeat_s * LOCK_PATIENCE
         )
+        self.tracer = Tracer(self.database)
         self.bell = Bell(redis_url)
         self.keeper = Keeper(self.database, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         self.stopping = threading.Event()
@@ -159,6 +161,7 @@ class Node:
         self._sign.take_away()
         self.bell.stop()
         self._ear.close()
+        self.tracer.stop()
         self.database.close()
 
     @contextmanager

@@ -12,6 +12,7 @@ from gsd_tasks.domain.session import Kind, SessionId
 from gsd_tasks.domain.submission import digest, validate
 from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import nodes, sessions, transitions
+from gsd_tasks.telemetry.caller import caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +116,9 @@ def _no_credentials(queue: str) -> NoCredentials:
 
 def _write(connection: Connection, request: Submission, forked_from: SessionId | None) -> tuple[SessionId, bool]:
     mark = digest(request)
-    written = transitions.enqueue(connection, SessionId(uuid_utils.uuid7()), request, mark, forked_from=forked_from)
+    written = transitions.enqueue(
+        connection, SessionId(uuid_utils.uuid7()), request, mark, forked_from=forked_from, traceparent=caller()
+    )
     if written is not None:
         return written, True
     key = request.key or ""

@@ -6,6 +6,8 @@ child has written since. How the child ended is known only then.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
@@ -126,7 +128,9 @@ class Vigil:
         return self._conclude(lost)
 
     def _ending_of(self, record: ExitRecord) -> Ending:
-        return ending_of(self._hold.session, record, self._dialogue.conversation, handed_back=self._handed_back)
+        ending = ending_of(self._hold.session, record, self._dialogue.conversation, handed_back=self._handed_back)
+        began, exited = (datetime.fromtimestamp(ns / 1e9, UTC) for ns in (record.started_at_ns, record.ended_at_ns))
+        return replace(ending, began_at=began, exited_at=exited)
 
     def _conclude(self, ending: Ending) -> Ending:
         """The conversation is written down to its last word: the next attempt goes on from there."""

@@ -16,6 +16,7 @@ class Claim:
     holder: Holder
     worker_id: WorkerId
     slot: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

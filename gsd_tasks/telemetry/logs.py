@@ -68,10 +68,10 @@ def get_log(name: str) -> structlog.typing.FilteringBoundLogger:
 
     In a process that has set up nothing, a producer's or the command line's, it goes to stderr: structlog's own default
     is standard output, which belongs to whoever reads ids or rows from there; and its tracebacks show local variables,
-    prompts and secrets among them.
+    prompts and secrets among them. What is no warning stays unsaid there.
     """
     if not structlog.is_configured():
-        _configure(AsText(), logging.NOTSET)
+        _configure(AsText(), logging.WARNING)
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return log
 

@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/settings.md",
     "docs/several-machines.md",
     "docs/state-machine.md",
+    "docs/tracing.md",
 )
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
 SHIMS_OWN = (ID_VARIABLE, ATTEMPT_VARIABLE, MARKER_VARIABLE)

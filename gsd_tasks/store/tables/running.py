@@ -69,6 +69,9 @@ attempts = Table(
     # What was committed of each stream, once it has ended: until then its lease has that.
     Column("stdout_bytes", BigInteger),
     Column("stderr_bytes", BigInteger),
+    # When its child began and ended, by its host's clock: for the trace.
+    Column("began_at", MOMENT),
+    Column("exited_at", MOMENT),
     PrimaryKeyConstraint("session_id", "attempt"),
     CheckConstraint(among("reason", Reason), "reason"),
     CheckConstraint("attempt > 0", "attempt"),

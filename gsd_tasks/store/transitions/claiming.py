@@ -72,7 +72,14 @@ def claim(
     if row is None:
         return None
     session = to_session(row, secrets=True)
-    return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=worker_id, slot=slot)
+    return Claim(
+        session=session,
+        attempt=session.attempt,
+        holder=holder,
+        worker_id=worker_id,
+        slot=slot,
+        traceparent=row["traceparent"],
+    )
 
 
 def find_claim(connection: Connection, session_id: SessionId, holder: Holder) -> Claim | None:
@@ -90,4 +97,11 @@ def find_claim(connection: Connection, session_id: SessionId, holder: Holder) ->
     if row is None:
         return None
     session = to_session(row, secrets=True)
-    return Claim(session=session, attempt=session.attempt, holder=holder, worker_id=row["worker_id"], slot=row["slot"])
+    return Claim(
+        session=session,
+        attempt=session.attempt,
+        holder=holder,
+        worker_id=row["worker_id"],
+        slot=row["slot"],
+        traceparent=row["traceparent"],
+    )

@@ -36,6 +36,7 @@ class New(NamedTuple):
     id: SessionId
     digest: bytes
     request: Submission
+    traceparent: str | None = None
 
 
 def enqueue(
@@ -45,6 +46,7 @@ def enqueue(
     digest: bytes,
     *,
     forked_from: SessionId | None = None,
+    traceparent: str | None = None,
 ) -> SessionId | None:
     """(new) -> queued. None, and nothing written, when the idempotency key has a session already.
 
@@ -62,6 +64,7 @@ def enqueue(
             reason=Reason.ENQUEUED,
             digest=digest,
             forked_from=forked_from,
+            traceparent=traceparent,
             waits=request.waits,
             **from_submission(request),
         )
@@ -117,7 +120,7 @@ def _pages(several: Iterable[New]) -> Iterator[list[_Row]]:
 
 def _to_row(new: New) -> _Row:
     columns = from_submission(new.request)
-    own = {"id": new.id, "digest": f"\\x{new.digest.hex()}", "waits": new.request.waits}
+    own = {"id": new.id, "digest": f"\\x{new.digest.hex()}", "waits": new.request.waits, "traceparent": new.traceparent}
     return _Row(new, columns, json.dumps(own | columns, default=str))
 
 
@@ -129,7 +132,7 @@ def _enqueue_page(connection: Connection, page: Sequence[_Row]) -> Iterator[Sess
 
 
 def _enqueueing(rows: Sequence[str]) -> Select[Any]:
-    names = ["id", "digest", "waits", *_GIVEN]
+    names = ["id", "digest", "waits", "traceparent", *_GIVEN]
     given = (
         func.jsonb_to_recordset(cast(literal(f"[{','.join(rows)}]", Text), JSONB))
         .table_valued(*(column(name, sessions.c[name].type) for name in names))

@@ -47,7 +47,13 @@ def settle(connection: Connection, claim: Claim, verdict: Verdict, *, heard: int
         .returning(*sessions.c)
         .cte("moved")
     )
-    how = {"reason": moved.c.reason, "exit_code": ending.exit_code, "exit_signal": ending.exit_signal}
+    how = {
+        "reason": moved.c.reason,
+        "exit_code": ending.exit_code,
+        "exit_signal": ending.exit_signal,
+        "began_at": ending.began_at,
+        "exited_at": ending.exited_at,
+    }
     along = (*left_running(moved, how), history.note(moved, locked).cte("history"))
     return connection.execute(select(moved.c.id).add_cte(*along)).first() is not None
 

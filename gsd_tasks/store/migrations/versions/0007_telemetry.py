@@ -1,7 +1,8 @@
-"""Bytes of ended attempts, what a worker's spools have that Postgres has not, the trace that a session belongs to."""
+"""Bytes of ended attempts, spools that grow; the trace that a session belongs to, and when its children lived."""
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "0007"
 down_revision = "0006"
@@ -15,4 +16,6 @@ def upgrade() -> None:
     op.add_column("leases", sa.Column("spooled_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("attempts", sa.Column("stdout_bytes", sa.BigInteger(), nullable=True))
     op.add_column("attempts", sa.Column("stderr_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("attempts", sa.Column("began_at", TIMESTAMP(timezone=True), nullable=True))
+    op.add_column("attempts", sa.Column("exited_at", TIMESTAMP(timezone=True), nullable=True))
     op.add_column("sessions", sa.Column("traceparent", sa.Text(), nullable=True))
