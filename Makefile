@@ -12,7 +12,7 @@ SEED ?= 1
 FAULTS ?= 200
 UV := uv==0.13.8
 
-CODE := gsd_tasks tests $(wildcard api.py benchmarks)
+CODE := gsd_tasks tests $(wildcard api.py benchmarks) scripts
 
 # Of the caller's environment, only what says where packages come from may reach pip, and nothing of it Python: PIP_TARGET,
 # PIP_CONSTRAINT, PYTHONPATH, PYTHONWARNINGS, PYTHONOPTIMIZE and the like change what is installed, or what a test means.
@@ -22,7 +22,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PYTHON%,$(.VARIABLES)))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format-check lint types imports suite chaos openapi format install lock clean
+.PHONY: help demo test check format-check lint types imports suite chaos openapi reference docs format install lock clean
 .NOTPARALLEL:
 
 help: ## What there is
@@ -59,6 +59,9 @@ chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
 
 openapi: install ## Write docs/openapi.json anew from the routes
 	$(BIN)/python -m gsd_tasks.http.export
+
+reference: install ## Write the pages that are made from the code anew
+	$(BIN)/python -m scripts.reference
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --exit-zero $(CODE)

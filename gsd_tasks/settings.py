@@ -49,92 +49,123 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GSD_", extra="ignore", frozen=True)
 
     database_url: SecretStr | None = Field(
-        None, description="Postgres 15 or newer, postgresql://user:password@host/name"
+        None, description="Postgres 15 or newer, `postgresql://user:password@host/name`"
     )
-    redis_url: SecretStr | None = Field(None, description="Redis 6 or newer, or Valkey: redis://:password@host:6379/0")
-    state_dir: Path = Field(default_factory=default_state_dir, description="data of `up`, and the spools of workers")
-    queues: Names = Field((DEFAULT_QUEUE,), description="the queues a worker takes sessions from, comma-separated")
-    maintenance_queue: str = Field("maint", description="the queue of the maintenance process")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis 6 or newer, or Valkey, `redis://:password@host:6379/0`"
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="data of `up`, spools and sessions' folders of workers: a local disk",
+    )
+    queues: Names = Field(
+        (DEFAULT_QUEUE,), description="the queues a worker takes sessions from, comma-separated; `-Q` comes before it"
+    )
+    maintenance_queue: str = Field(
+        "maint", description="the queue of the maintenance process; also give it as that process's `-Q`"
+    )
     workspace_roots: Names = Field(
-        (), description="folders under which sessions may work, separated by ':'; a worker needs it, `up` allows any"
+        (), description="folders below which sessions may start, separated by `:`; `/` allows any"
     )
-    claude_bin: Path | None = Field(None, description="the claude binary; else PATH, else the claude-agent-sdk package")
+    claude_bin: Path | None = Field(
+        None, description="the claude binary; else `claude` on `PATH`, else that of the package claude-agent-sdk"
+    )
     child_env: Names = Field(
         ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ"),
-        description="names (or patterns) of the worker's variables that every child gets, comma-separated",
+        description="which of the worker's variables each child gets",
     )
     claude_env: Names = Field(
         PASSED_ON,
-        description="names (or patterns) of the worker's variables that a Claude child gets besides, comma-separated",
+        description="which ones a Claude child gets besides",
     )
     secrets_dir: Path | None = Field(
-        None, description="a folder with one file a setting, credential or secret, for what stands in no environment"
+        None, description="a folder with a file for each value that should stand [in no environment](#secrets)"
     )
-    lease_s: float = Field(30, gt=0, description="how long a holder's right to run lasts without renewal")
-    heartbeat_s: float = Field(5, gt=0, description="how often it is renewed")
+    lease_s: float = Field(
+        30,
+        gt=0,
+        description="how long a worker's right to run a session lasts without renewal; then its child is frozen",
+    )
+    heartbeat_s: float = Field(
+        5, gt=0, description="how often it is renewed; a worker that is silent for four of them is shown as gone"
+    )
     freeze_bound_s: float = Field(
         600, gt=0, description="how long a frozen child waits for its lease before it is ended"
     )
     max_processes: int = Field(
-        4096, ge=0, description="how many processes a session may have at a time, where the host allows it; 0: any"
+        4096, ge=0, description="how many processes and threads a session may have at a time; 0: any number"
     )
-    grace_s: float = Field(5, ge=0, description="between interrupt, TERM and KILL of a child that is to end")
+    grace_s: float = Field(
+        5, ge=0, description="between interrupt (Claude alone), TERM and KILL of a child that is to end"
+    )
     drain: Drain = Field(
         Drain.AUTO,
-        description="what a worker that is told to stop (SIGTERM) does with its sessions: handover, finish, or auto",
+        description="what a worker does with its sessions on SIGTERM: `handover`, `finish`, or `auto`",
     )
-    drain_s: float = Field(0, ge=0, description="how long a worker that finishes lets its sessions go on")
+    drain_s: float = Field(
+        0, ge=0, description="how long a worker that finishes lets its sessions go on before it hands them back"
+    )
     republish_s: float = Field(
-        10, gt=0, description="how often lost messages are looked for, and due sessions published"
+        10, gt=0, description="how often silent workers and lost messages are looked for, and due sessions published"
     )
-    retry_base_s: float = Field(5, ge=0, description="how long a session rests after its first failed try, doubling")
-    retry_cap_s: float = Field(600, ge=0, description="the longest that such a rest becomes")
+    retry_base_s: float = Field(
+        5, ge=0, description="how long a session rests after its first failed try; doubled after each further one"
+    )
+    retry_cap_s: float = Field(
+        600, ge=0, description="the longest that such a rest becomes; what is waited is half of it or more, by chance"
+    )
     snapshot_s: float = Field(
-        300, ge=0, description="how often a snapshot is taken of a conversation that runs, besides after turns; 0: not"
+        300, ge=0, description="how often one is taken while a conversation goes on; 0: at the other moments alone"
     )
-    snapshots_kept: int = Field(20, ge=1, description="how many automatic snapshots of a session are kept")
+    snapshots_kept: int = Field(20, ge=1, description="how many of them a session keeps")
     snapshots_kept_s: float = Field(
-        30 * 24 * 3600, gt=0, description="for how long; the newest one stays, as do those by hand"
+        30 * 24 * 3600,
+        gt=0,
+        description="how long it keeps them (30 days); the maintenance process removes what is older",
     )
     retention_s: float | None = Field(
-        None, ge=0, description="ended sessions that are older are removed by the maintenance process; unset: none is"
+        None, ge=0, description="how long ended sessions are kept, such as `2592000` (30 days)"
     )
     retention_count: int | None = Field(
         None, ge=0, le=100_000_000, description="of the ended sessions, the newest so many stay, however old they are"
     )
     retention_status: Names = Field(
-        (), description="which are removed: some of completed, failed, cancelled, comma-separated; all, if it is unset"
+        (), description="which are removed: some of `completed,failed,cancelled`; all three, if unset"
     )
     archive_dir: Path | None = Field(
-        None, description="a folder in which sessions are archived before they are removed, and are read from then on"
+        None, description="a folder in which they are archived before, and from which they can be read"
     )
-    on_recovery: str | None = Field(
-        None, description="a command that is run for each recovery, with the event as JSON on its standard input"
-    )
-    on_recovery_timeout_s: float = Field(30, gt=0, description="how long it may take; then it is killed")
+    on_recovery: str | None = Field(None, description="a command that is run for each recovery")
+    on_recovery_timeout_s: float = Field(30, gt=0, description="how long it may take; then its process group is killed")
     api_url: str | None = Field(
-        None, description="where clients find the API; then they need neither Postgres nor Redis"
+        None, description="where clients find the API, such as `https://gsd.example.org`: then they use nothing else"
     )
-    api_token: SecretStr | None = Field(None, description="the token that they hand over")
+    api_token: SecretStr | None = Field(
+        None, description="the token that they hand over; `gsd-tasks token create` makes one"
+    )
     api_host: str = Field("127.0.0.1", description="the address that the API listens at")
-    api_port: int = Field(8470, ge=0, le=65535, description="its port; 0: any that is free")
+    api_port: int = Field(8470, ge=0, le=65535, description="its port; `0`: any that is free")
     api_hosts: Names = Field(
-        (), description="names by which clients may call the API, besides its address and localhost, comma-separated"
+        (), description="names by which clients may call it, besides its address and `localhost`, comma-separated"
     )
-    api_largest_body: int = Field(16 * 1024**2, gt=0, description="the largest request that the API takes")
+    api_largest_body: int = Field(16 * 1024**2, gt=0, description="the largest request that it takes, in bytes")
     api_streams: int = Field(100, gt=0, description="how many live streams a token may have open at a time")
     api_metrics: str | None = Field(
-        None, description="an address (HOST:PORT) of its own for /metrics, where no token is asked for"
+        None, description="an address (`HOST:PORT`) of its own for `/metrics`, where no token is asked for"
     )
-    flower_host: str = Field("127.0.0.1", description="the address that Flower listens at")
-    flower_port: int = Field(5555, ge=0, le=65535, description="its port")
+    flower_host: str = Field("127.0.0.1", description="the address that [Flower](flower.md) listens at")
+    flower_port: int = Field(
+        5555, ge=0, le=65535, description="its port; `up` takes one that is free, unless this is set"
+    )
     flower_hosts: Names = Field(
-        (), description="names by which browsers may call Flower, besides its address and localhost, comma-separated"
+        (), description="names by which browsers may call it, besides its address and `localhost`"
     )
     flower_password: SecretStr | None = Field(
-        None, description="the password of Flower's user `gsd`; else one that is made and kept in the state folder"
+        None, description="the password of its user `gsd`, of 12 characters or more; else one is made and kept"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`; with `DEBUG`, the command line shows tracebacks"
+    )
     log_json: bool = Field(False, description="one JSON object a line instead of text")
 
     @field_validator(

@@ -33,13 +33,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "gsd_api_requests",
-            "Requests, by the template of their path, and the status of their answer.",
+            "requests to this API; `499`: nobody waited",
             ("method", "route", "status"),
             registry=self.registry,
         )
         self.seconds = Histogram(
             "gsd_api_request_seconds",
-            "How long they took, to the last byte.",
+            "how long they took, to the last byte",
             ("method", "route"),
             buckets=_BUCKETS_S,
             registry=self.registry,

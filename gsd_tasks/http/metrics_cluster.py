@@ -54,7 +54,7 @@ class OfTheCluster(Collector):
         self._tally: Tally | None = None
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("gsd_api_streams", "Live streams that are open here.", len(self._state.live.visits))
+        yield _gauge("gsd_api_streams", "live streams that are open at this API", len(self._state.live.visits))
         with self._lock:
             if time.monotonic() >= self._fresh_until:
                 self._known = tuple(self._ask())
@@ -67,7 +67,7 @@ class OfTheCluster(Collector):
         return iter(())
 
     def _ask(self) -> Iterator[Metric]:
-        up = "Whether the database answers."
+        up = "1: Postgres answers. If not, there are no gauges but this one and `gsd_api_streams`"
         try:
             load = self._state.client.load()
             ended = self._ended.look(fresh_s=ENDED_FRESH_S, patience_s=PATIENCE_S)
@@ -92,32 +92,47 @@ class _Happenings:
     """What is counted, from this process's beginning on."""
 
     def __init__(self) -> None:
-        self._enqueued = Counter("gsd_enqueued_sessions", "Sessions that were enqueued.", registry=None)
+        self._enqueued = Counter("gsd_enqueued_sessions", "new sessions", registry=None)
         self._ended = Counter(
-            "gsd_ended_sessions", "Sessions that ended, by how and why.", ("status", "reason"), registry=None
+            "gsd_ended_sessions",
+            'ends: failures by reason are those of `status="failed"`',
+            ("status", "reason"),
+            registry=None,
         )
         self._requeued = Counter(
-            "gsd_requeued_sessions", "Attempts after which the session was queued again.", ("reason",), registry=None
+            "gsd_requeued_sessions",
+            "attempts that ended with the session back in its queue",
+            ("reason",),
+            registry=None,
         )
         self._recovered = Counter(
-            "gsd_recovered_sessions", "Sessions that were taken from silent workers.", ("outcome",), registry=None
+            "gsd_recovered_sessions",
+            "sessions taken from silent workers, by what became of them",
+            ("outcome",),
+            registry=None,
         )
         self._claim = Histogram(
             "gsd_claim_latency_seconds",
-            "From when a session could be claimed to its claim.",
+            "from when a session could be claimed to its claim",
             buckets=_BUCKETS_S,
             registry=None,
         )
         self._dispatch = Histogram(
             "gsd_dispatch_latency_seconds",
-            "From the claim to when the child was about to begin.",
+            "from the claim to when its child was about to begin",
             buckets=_BUCKETS_S,
             registry=None,
         )
-        self._output = Counter("gsd_output_bytes", "Bytes of output that were committed.", ("stream",), registry=None)
-        self._turns = Counter("gsd_turns", "Turns of Claude sessions.", registry=None)
-        self._tokens = Counter("gsd_tokens", "Their tokens.", ("kind",), registry=None)
-        self._cost = Counter("gsd_cost_usd", "What they cost, as the claude CLI has it.", registry=None)
+        self._output = Counter("gsd_output_bytes", "bytes of output that were committed", ("stream",), registry=None)
+        self._turns = Counter("gsd_turns", "turns of Claude sessions", registry=None)
+        self._tokens = Counter(
+            "gsd_tokens", "their tokens: `input`, `output`, `cache_read`, `cache_write`", ("kind",), registry=None
+        )
+        self._cost = Counter(
+            "gsd_cost_usd",
+            "what they cost, as the claude CLI reports it; a turn that was killed has no cost",
+            registry=None,
+        )
         self._begin()
 
     def add(self, news: News) -> None:
@@ -173,23 +188,38 @@ class _Happenings:
 
 def _of_sessions(load: Load, ended: Mapping[Status, int]) -> Iterator[Metric]:
     by_status = {(status.value,): (ended if status in FINAL else load.sessions).get(status, 0) for status in Status}
-    yield _gauges("gsd_sessions", "Sessions, by their status.", ("status",), by_status)
+    yield _gauges(
+        "gsd_sessions",
+        "sessions that are kept; the ended ones as of the scrape before, or a minute ago",
+        ("status",),
+        by_status,
+    )
     queued = load.queued.items()
     for name, meaning, values in (
-        ("gsd_queued_sessions", "Sessions that wait in a queue.", {(name,): of.queued for name, of in queued}),
-        ("gsd_claimable_sessions", "Those that could begin now.", {(name,): of.claimable for name, of in queued}),
+        ("gsd_queued_sessions", "all that wait in a queue", {(name,): of.queued for name, of in queued}),
+        (
+            "gsd_claimable_sessions",
+            "those of them that a worker could begin now",
+            {(name,): of.claimable for name, of in queued},
+        ),
         (
             "gsd_oldest_claimable_age_seconds",
-            "For how long the first of those has been claimable.",
+            "since when the first claimable one is so; 0: there is none",
             {(name,): of.oldest_s for name, of in queued},
         ),
-        ("gsd_held_sessions", "Those that a worker holds.", {(name,): of.held for name, of in load.leases.items()}),
+        (
+            "gsd_held_sessions",
+            "those that a worker holds: a lease each",
+            {(name,): of.held for name, of in load.leases.items()},
+        ),
     ):
         yield _gauges(name, meaning, ("queue",), values)
     waiting = {(name, "sessions"): of.for_others for name, of in queued} | {
         (name, "time"): of.for_time for name, of in queued
     }
-    yield _gauges("gsd_waiting_sessions", "Queued ones that wait for others, or their time.", ("queue", "for"), waiting)
+    yield _gauges(
+        "gsd_waiting_sessions", "those that wait for other `sessions`, or for their `time`", ("queue", "for"), waiting
+    )
 
 
 def _of_workers(load: Load) -> Iterator[Metric]:
@@ -199,26 +229,47 @@ def _of_workers(load: Load) -> Iterator[Metric]:
     numbers = {(status.value,): crews[status].workers if status in crews else 0 for status in WorkerStatus}
     leases = load.leases.values()
     oldest_s = max((of.oldest_s for of in leases), default=0.0)
-    yield _gauges("gsd_workers", "Workers, by their status.", ("status",), numbers)
-    yield _gauge("gsd_slots", "Slots of workers that are heard of.", sum(crew.slots for crew in heard_of))
-    yield _gauge("gsd_busy_slots", "Those with a session in it.", sum(crew.busy for crew in heard_of))
-    yield _gauge("gsd_free_slots", "Those that take another session.", alive.slots - alive.busy if alive else 0)
-    yield _gauge("gsd_oldest_lease_age_seconds", "For how long the oldest lease was not renewed.", oldest_s)
-    yield _gauge("gsd_expired_leases", "Leases that were not renewed in time.", sum(of.expired for of in leases))
+    yield _gauges(
+        "gsd_workers",
+        "workers: `alive`, `stopping`, `stopped`, `gone`; the last two while they are kept",
+        ("status",),
+        numbers,
+    )
+    yield _gauge("gsd_slots", "slots of the workers that are alive or stopping", sum(crew.slots for crew in heard_of))
+    yield _gauge("gsd_busy_slots", "those with a session in it", sum(crew.busy for crew in heard_of))
+    yield _gauge(
+        "gsd_free_slots",
+        "those without one, of workers that are alive: what could begin at once",
+        alive.slots - alive.busy if alive else 0,
+    )
+    yield _gauge(
+        "gsd_oldest_lease_age_seconds", "for how long the lease that was renewed longest ago has not been", oldest_s
+    )
+    yield _gauge(
+        "gsd_expired_leases",
+        "leases whose time is over: recovered soon, or renewed late",
+        sum(of.expired for of in leases),
+    )
 
 
 def _of_output(load: Load) -> Iterator[Metric]:
-    rows = "Rows of output that Postgres has inserted since it began to count."
+    rows = "rows of output that Postgres has inserted"
     yield CounterMetricFamily("gsd_output_rows", rows, value=load.outputs.rows)
-    yield _gauge("gsd_output_stored_bytes", "What all output has on Postgres's disk.", load.outputs.stored_bytes)
+    yield _gauge(
+        "gsd_output_stored_bytes",
+        "what the output of all sessions takes on Postgres's disk, indexes included",
+        load.outputs.stored_bytes,
+    )
     leases = load.leases.values()
     streams = {
         ("stdout",): sum(of.stdout_bytes for of in leases),
         ("stderr",): sum(of.stderr_bytes for of in leases),
     }
-    yield _gauges("gsd_running_output_bytes", "Bytes committed of the attempts that run.", ("stream",), streams)
+    yield _gauges("gsd_running_output_bytes", "bytes committed of the attempts that run now", ("stream",), streams)
     spooled = {(worker,): size for worker, size in load.spooled.items()}
-    yield _gauges("gsd_spool_bytes", "Bytes in the spools of a worker that are not committed.", ("worker",), spooled)
+    yield _gauges(
+        "gsd_spool_bytes", "bytes in its spools that Postgres has not: as of the last heartbeats", ("worker",), spooled
+    )
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
