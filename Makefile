@@ -63,6 +63,9 @@ openapi: install ## Write docs/openapi.json anew from the routes
 reference: install ## Write the pages that are made from the code anew
 	$(BIN)/python -m scripts.reference
 
+docs: install ## Build the pages into build/pages; what leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --exit-zero $(CODE)
 	$(BIN)/ruff format $(CODE)

@@ -52,6 +52,7 @@ class _Client:
             leases={"sessions": Leases(*_ones(Leases))},
             workers=dict.fromkeys(WorkerStatus, Crew(*_ones(Crew))),
             outputs=Outputs(*_ones(Outputs)),
+            spooled={"worker": 1},
         )
 
     def ended(self) -> dict[Status, int]:

@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,16 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store.tables import metadata
 
 ROOT = Path(__file__).parents[2]
+#: Those that people write; tests/unit/test_reference.py is about the others.
 DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "docs/api.md",
-    "docs/architecture.md",
-    "docs/deployment.md",
-    "docs/logs.md",
-    "docs/metrics.md",
-    "docs/reliability.md",
-    "docs/retention.md",
-    "docs/settings.md",
-    "docs/several-machines.md",
-    "docs/state-machine.md",
-    "docs/tracing.md",
+    *sorted(
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "docs").rglob("*.md")
+        if path.parent != ROOT / "docs/reference"
+    ),
 )
 FIELDS = {f"GSD_{name.upper()}": field for name, field in Settings.model_fields.items()}
 SHIMS_OWN = (ID_VARIABLE, ATTEMPT_VARIABLE, MARKER_VARIABLE)
@@ -58,6 +54,12 @@ def lines_of_code(text: str) -> Iterator[str]:
     for block in fences(text, "console"):
         yield from (re.sub(r"\s{2,}#.*", "", line[2:]) for line in block.splitlines() if line.startswith("$ "))
     yield from spans(text)
+
+
+def calls(line: str) -> Iterator[str]:
+    """What is called in a line: by itself, and within `$(...)`."""
+    yield from (inner.strip() for inner in re.findall(r"\$\(([^()]*)\)", line))
+    yield re.sub(r"\$\([^()]*\)", "$", line)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -129,13 +131,13 @@ def test_the_settings_page_names_what_the_shim_sets() -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_command_and_option_of_gsd_tasks_in_a_document_exists(name: str) -> None:
     there_are = commands()
-    for line in lines_of_code(read(name)):
+    for line in (call for typed in lines_of_code(read(name)) for call in calls(typed)):
         words = shlex.split(line)
         if words[0] in there_are and line in spans(read(name)):
             words = ["gsd-tasks", *words]  # `run -d`: the program is understood
         if words[0] != "gsd-tasks" or len(words) == 1:
             continue
-        command, *arguments = words[1:]
+        command, *arguments = takewhile(lambda word: word not in {"|", "||", "&&"}, words[1:])
         assert command in there_are, line
         # What follows `--` is the session's own command.
         ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -147,9 +149,10 @@ def test_every_command_and_option_of_gsd_tasks_in_a_document_exists(name: str) -
 def test_every_option_that_a_document_names_by_itself_exists(name: str) -> None:
     ours = {option for options in commands().values() for option in options}
     # Those of other programs, named in the same way.
-    others = {"--faults", "--keep", "--only", "--pdb", "--upgrade"}
+    others = {"--faults", "--keep", "--only", "--pdb", "--script", "--upgrade"}
+    of_flower = {"--basic_auth", "--max_tasks", "--persistent"}
 
-    assert {span for span in spans(read(name)) if re.fullmatch(r"--\w[\w-]*", span)} <= ours | others
+    assert {span for span in spans(read(name)) if re.fullmatch(r"--\w[\w-]*", span)} <= ours | others | of_flower
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -169,9 +172,10 @@ def test_the_celery_commands_of_the_readme_are_those_of_the_procfile() -> None:
     assert all(any(process.startswith(line) for process in processes) for line in named), named
 
 
-def test_the_python_of_the_readme_compiles_and_imports_what_there_is() -> None:
-    blocks = fences(read("README.md"), "python")
-    assert blocks
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_python_of_a_document_compiles_and_imports_what_there_is(name: str) -> None:
+    blocks = fences(read(name), "python")
+    assert blocks or name != "README.md"
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom):
