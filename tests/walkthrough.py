@@ -109,7 +109,9 @@ class Reader:
             self.shown.compare(shown, said, where)
             return
         if block.name not in self._terminals:
-            self._terminals[block.name] = Terminal(typed, self._folder(), self.env)
+            # What is on PATH by now, as an activated environment is: the reader was told to activate it there, too.
+            path = self._type('printf %s "$PATH"')[0]
+            self._terminals[block.name] = Terminal(typed, self._folder(), {**self.env, "PATH": path})
         terminal = self._terminals[block.name]
         assert terminal.command == typed
         until(lambda: terminal.has_ended() or self.shown.fits(shown, terminal.said()), timeout_s=_BOUND_S, what=where)

@@ -12,13 +12,16 @@ MADE: Final = "<!-- Made from the code by `make reference`: change the code, not
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; a `|` within a cell does not end it."""
+    """A table."""
     return "\n".join([row(head), "|---" * len(head) + "|", *map(row, rows)])
 
 
 def row(cells: Sequence[str]) -> str:
-    """A line of a table."""
-    escaped = (re.sub(r"(?<!\\)\|", r"\\|", " ".join(cell.split())) for cell in cells)
+    """A line of a table. A `|` within code cannot be written so that every reader of Markdown shows it as it is."""
+    shown = (
+        re.sub(r"`[^`]*`", lambda code: code[0].replace(" | ", "` or `"), " ".join(cell.split())) for cell in cells
+    )
+    escaped = (re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in shown)
     return "|" + "|".join(f" {cell} " if cell else " " for cell in escaped) + "|"
 
 
