@@ -82,7 +82,8 @@ class Reader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._shell.kill()
+        # With what it is still at: that has its output open.
+        os.killpg(self._shell.pid, signal.SIGKILL)
         self._shell.communicate()
         for terminal in self._terminals.values():
             terminal.close()

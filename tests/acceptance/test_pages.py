@@ -35,7 +35,7 @@ def reader() -> Iterator[Reader]:
         with Reader(home, env, {"GSD_TEST_CLONE"} if FROM_THE_CLONE else set()) as following:
             yield following
     finally:
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_the_first_session_of_the_readme_and_the_tutorial_go_as_they_are_written(reader: Reader) -> None:
