@@ -9,9 +9,9 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import psycopg
 import pytest
@@ -54,6 +54,9 @@ def give(*paths: Path) -> None:
 class Server:
     """A process that listens at a port, and can be killed, stopped and started again."""
 
+    #: What ends it at once.
+    END: ClassVar = signal.SIGTERM
+
     def __init__(self, argv: list[str], folder: Path, *, port: int, env: Mapping[str, str] | None = None) -> None:
         self.port = port
         self._argv = argv
@@ -67,6 +70,12 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Politely: a Postgres that is killed leaves processes of its own for somebody else to reap."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(self.END)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
         self.kill()
 
     def start(self) -> None:
@@ -110,7 +119,9 @@ def free_port() -> int:
 
 
 class Postgres(Server):
-    """Debian's, with a user `app` whose password is `sesame`. What is its own is `lines` of its two files."""
+    """Debian's, with a user `app` whose password is `sesame`."""
+
+    END = signal.SIGQUIT
 
     def __init__(self, folder: Path, *, settings: Mapping[str, str], hba: str) -> None:
         data, password = folder / "pg", folder / "password"
