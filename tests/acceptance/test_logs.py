@@ -22,7 +22,7 @@ from gsd_tasks.domain.session import SessionId, WorkerStatus
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process.contain import kill_shim
 from gsd_tasks.settings import Settings
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parents[2]
 #: The two servers' own logs stand beside them, in their own forms.
@@ -85,7 +85,7 @@ def parsed(path: Path) -> list[dict[str, Any]]:
 def up(tmp_path: Path) -> Iterator[Up]:
     running = Up(tmp_path)
     try:
-        until(running.is_ready, timeout_s=90, what="up")
+        until(running.is_ready, timeout_s=2 * BOUND_S, what="up")
         yield running
     finally:
         running.process.kill()
@@ -110,6 +110,7 @@ def ask(url: str, path: str, headers: Mapping[str, str]) -> tuple[int, str | Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> None:
     settings = Settings(state_dir=up.root)
     token = (up.root / "api-token").read_text().strip()
@@ -121,11 +122,11 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         cancelled = client.enqueue(command=["sleep", "600"], working_dir="/tmp")
         assert client.wait(good.id, timeout_s=60).status is Status.COMPLETED
         assert client.wait(failing.id, timeout_s=60).status is Status.FAILED
-        until(lambda: client.get(cancelled.id).status is Status.RUNNING)
+        until(lambda: client.get(cancelled.id).status is Status.RUNNING, timeout_s=BOUND_S)
         client.cancel(cancelled.id)
         assert client.wait(cancelled.id, timeout_s=60).status is Status.CANCELLED
         adopted = client.enqueue(command=["sh", "-c", "sleep 8; exit 4"], working_dir="/tmp")
-        until(lambda: client.get(adopted.id).status is Status.RUNNING)
+        until(lambda: client.get(adopted.id).status is Status.RUNNING, timeout_s=BOUND_S)
 
         # Its connections break, and there is nobody at that address for a moment.
         up.kill("valkey/process.json")
@@ -140,11 +141,13 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         assert status == 401
         assert named is not None
         assert len(named) == 16
-        until(lambda: any(worker.status is WorkerStatus.ALIVE for worker in client.workers()))
+        until(lambda: any(worker.status is WorkerStatus.ALIVE for worker in client.workers()), timeout_s=BOUND_S)
     with redis.Redis.from_url(redis_url) as broker:
         # What Celery cannot read it writes down, with all that it has of it.
         broker.lpush("sessions", json.dumps({"body": "", "headers": {}, "properties": {}}))
-    until(lambda: any("KeyError" in event for event in up.events("worker")), what="Celery's complaint")
+    until(
+        lambda: any("KeyError" in event for event in up.events("worker")), timeout_s=BOUND_S, what="Celery's complaint"
+    )
     assert up.end() == 0
 
     logs = {part: up.lines(part) for part in (*PARTS, "up")}
@@ -213,7 +216,7 @@ def test_uvicorn_that_serves_the_api_by_itself_says_objects_and_no_queries(setti
             [sys.executable, "-m", "uvicorn", "api:app", "--port", "0"], env=env, cwd=ROOT, stdout=said, stderr=said
         )
     try:
-        until(lambda: any("running on" in line["event"] for line in parsed(log)), what="uvicorn")
+        until(lambda: any("running on" in line["event"] for line in parsed(log)), timeout_s=BOUND_S, what="uvicorn")
         (place,) = [line["event"].split()[3] for line in parsed(log) if "running on" in line["event"]]
         assert ask(place, f"/v1/sessions?name={PROMPT}", {})[0] == 401
     finally:

@@ -19,7 +19,7 @@ from gsd_tasks.store import Database
 from gsd_tasks.telemetry.caller import called_by
 from tests.client.running_api import RunningApi, make_token
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
@@ -52,6 +52,8 @@ def of(span: Span) -> dict[str, str | int]:
     return {one.key: one.value.string_value or one.value.int_value for one in span.attributes}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_loses_its_child(
     cluster: Cluster, collector: Collector, database: Database, tmp_path: Path
 ) -> None:
@@ -71,10 +73,10 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
                 command=["sh", "-c", script], working_dir=str(tmp_path), env={"WORD": SECRET}, on_lost=OnLost.REQUEUE
             )
         alone = client.enqueue(command=["true"], working_dir=str(tmp_path))
-        until(lambda: client.get(session.id).seq == 1)
+        until(lambda: client.get(session.id).seq == 1, timeout_s=BOUND_S)
         # Its child loses its shim: it is queued again, and a second attempt begins.
         cluster.kill_shims()
-        until(lambda: client.get(session.id).seq == 2)
+        until(lambda: client.get(session.id).seq == 2, timeout_s=BOUND_S)
         first.send_signal(signal.SIGKILL)
         first.wait()
         second = cluster.worker(env=env)
@@ -82,8 +84,8 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
         assert client.wait(session.id, timeout_s=60).status is Status.FAILED
         assert client.wait(alone.id, timeout_s=60).status is Status.COMPLETED
         told = [row.as_bytes().decode().split()[1] for row in client.output(session.id)]
-    spans = until(lambda: collector.trace(TRACE_ID), what="the trace")
-    until(lambda: collector.trace(alone.id.int), what="the other one")
+    spans = until(lambda: collector.trace(TRACE_ID), timeout_s=BOUND_S, what="the trace")
+    until(lambda: collector.trace(alone.id.int), timeout_s=BOUND_S, what="the other one")
 
     assert collector.services == {"gsd-tasks"}
     assert sorted(span.name for span in spans) == sorted(
@@ -123,6 +125,8 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
     assert second.wait(30) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_collector_that_hangs_or_is_away_delays_nothing(
     cluster: Cluster, collector: Collector, tmp_path: Path
 ) -> None:
@@ -133,7 +137,7 @@ def test_a_collector_that_hangs_or_is_away_delays_nothing(
         ids = [cluster.client.enqueue(command=["true"], working_dir=str(tmp_path), queue=queue).id for _ in range(6)]
         for session_id in ids:
             assert cluster.client.wait(session_id, timeout_s=60).status is Status.COMPLETED
-    until(lambda: collector.asked, what="the first trace")
+    until(lambda: collector.asked, timeout_s=BOUND_S, what="the first trace")
     for worker in (hanging, away):
         worker.send_signal(signal.SIGINT)
     for worker in (hanging, away):
