@@ -178,14 +178,15 @@ def _measure(servers: EmbeddedServers, seconds: int, scraped: list[float]) -> di
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
         time.sleep(WARM_UP_S)
         scraped.clear()
-        before, cpu_s, began = _count(connection), _cpu_s(postmaster), time.monotonic()
+        before, began, cpu_s = _count(connection), time.monotonic(), _cpu_s(postmaster)
         time.sleep(seconds)
-        spent_s, took_s = _cpu_s(postmaster) - cpu_s, time.monotonic() - began
-        after = _count(connection)
+        after, took_s, spent_s = _count(connection), time.monotonic() - began, _cpu_s(postmaster) - cpu_s
+        waited = [round(took * 1000) for took in scraped]
         memory = sum(child.memory_full_info().pss for child in postmaster.children())
     updates, heap_only = (after[name] - before[name] for name in ("updates", "heap_only"))
     return {
         "CPU of Postgres, share of a core": round(spent_s / took_s, 3),
+        "seconds": round(took_s, 1),
         "renewals a second": round((after["renewals"] - before["renewals"]) / took_s, 1),
         "commits a second": round((after["commits"] - before["commits"]) / took_s, 1),
         "log, kB a second": round((after["wal"] - before["wal"]) / took_s / 1000, 1),
@@ -195,7 +196,7 @@ def _measure(servers: EmbeddedServers, seconds: int, scraped: list[float]) -> di
         "heap-only updates of leases": f"{heap_only / max(1, updates):.1%} of {updates}",
         "heap-only updates of workers": f"{after['seen']:.1%}",
         "leases and their indices, KiB": after["leases_bytes"] // 1024,
-        "scrapes of /metrics, ms": [round(took * 1000) for took in scraped],
+        "scrapes of /metrics, ms": waited,
         "load of the machine": round(os.getloadavg()[0], 1),
     }
 
@@ -264,11 +265,15 @@ def _publish(session_id: SessionId, *, queue: str, priority: int) -> None:
     """Nothing is queued."""
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    """Of the process, of those that it has waited for, and of those that it has now."""
-    times = process.cpu_times()
+def _cpu_s(postmaster: psutil.Process) -> float:
+    """Of all of Postgres: of the postmaster, of what has ended under it, and of its processes, which have no others."""
+    times = postmaster.cpu_times()
     total = times.user + times.system + times.children_user + times.children_system
-    return float(total + sum(_cpu_s(child) for child in process.children()))
+    for child in postmaster.children():
+        with suppress(psutil.NoSuchProcess):
+            own = child.cpu_times()
+            total += own.user + own.system
+    return float(total)
 
 
 if __name__ == "__main__":
