@@ -125,7 +125,9 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         until(lambda: client.get(cancelled.id).status is Status.RUNNING, timeout_s=BOUND_S)
         client.cancel(cancelled.id)
         assert client.wait(cancelled.id, timeout_s=60).status is Status.CANCELLED
-        adopted = client.enqueue(command=["sh", "-c", "sleep 8; exit 4"], working_dir="/tmp")
+        gate = up.root / "gate"
+        script = f"while [ ! -e {gate} ]; do sleep 0.1; done; exit 4"
+        adopted = client.enqueue(command=["sh", "-c", script], working_dir="/tmp")
         until(lambda: client.get(adopted.id).status is Status.RUNNING, timeout_s=BOUND_S)
 
         # Its connections break, and there is nobody at that address for a moment.
@@ -133,6 +135,7 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         lost = client.enqueue(command=["true"], working_dir="/tmp")
         assert client.wait(lost.id, timeout_s=90).status is Status.COMPLETED
         up.kill("parts/worker.json")
+        gate.touch()
         assert client.wait(adopted.id, timeout_s=90).reason is Reason.EXIT_CODE
 
         secret = {"Authorization": f"Bearer {token}", "X-Request-Id": "a-proxy-s-own"}

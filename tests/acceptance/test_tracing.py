@@ -72,13 +72,13 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
             session = client.enqueue(
                 command=["sh", "-c", script], working_dir=str(tmp_path), env={"WORD": SECRET}, on_lost=OnLost.REQUEUE
             )
-        alone = client.enqueue(command=["true"], working_dir=str(tmp_path))
         until(lambda: client.get(session.id).seq == 1, timeout_s=BOUND_S)
         # Its child loses its shim: it is queued again, and a second attempt begins.
         cluster.kill_shims()
         until(lambda: client.get(session.id).seq == 2, timeout_s=BOUND_S)
         first.send_signal(signal.SIGKILL)
         first.wait()
+        alone = client.enqueue(command=["true"], working_dir=str(tmp_path))
         second = cluster.worker(env=env)
         gate.touch()
         assert client.wait(session.id, timeout_s=60).status is Status.FAILED
