@@ -37,6 +37,8 @@ ROUNDS = int(os.environ.get("GSD_TEST_ROUNDS", "1"))
 LONG = 5
 UNTIL_TOLD = "i=0; until [ -e gate ] && [ $i -ge 5 ]; do i=$((i+1)); echo $i; sleep 0.03; done; echo end"
 SHORT = "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo $i; sleep 0.03; done; echo end"
+#: A worker has so long to come back, on a machine that is busy with other tests.
+LONG_LEASE = {"GSD_LEASE_S": "120"}
 STARTS_WITHIN_S = 2 * BOUND_S
 
 
@@ -67,8 +69,7 @@ class Parts:
         self.api_port, flower_port = choose_port(None), choose_port(None)
         self._env = {
             "GSD_DRAIN": "handover",
-            # A worker has so long to come back, on a machine that is busy with other tests.
-            "GSD_LEASE_S": "120",
+            **LONG_LEASE,
             "GSD_REPUBLISH_S": "1",
             "GSD_API_PORT": str(self.api_port),
             "GSD_FLOWER_PORT": str(flower_port),
@@ -186,6 +187,7 @@ class Up:
             "GSD_STATE_DIR": str(self.state_dir),
             "GSD_DRAIN": "handover",
             "GSD_GRACE_S": "1",
+            **LONG_LEASE,
         }
         self.process: subprocess.Popen[bytes] | None = None
 
