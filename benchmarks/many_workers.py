@@ -2,6 +2,7 @@
 
     PYTHONPATH=. python benchmarks/many_workers.py --workers 1000 --seconds 60
 
+It takes a machine that has nothing else to do: a thousand workers of Python need more of it than Postgres does.
 Each worker has its own pool of connections, its own keeper (`service.lease.Keeper`) with three leases, and says that it
 is there, by the project's own code, every heartbeat; a maintenance process's sweeps and an API that is scraped every
 15 s run beside them. Only their children are missing. Postgres has the settings of `gsd-tasks up`, but for the number
@@ -50,6 +51,8 @@ from gsd_tasks.store.database import worker_name
 LEASE_S: Final = 30.0
 HEARTBEAT_S: Final = 5.0
 SCRAPE_S: Final = 15.0
+#: A lease's first term: no worker keeps its own before all have claimed.
+UNTIL_ALL_ARE_THERE_S: Final = 900.0
 REQUEST: Final = Submission(command=("true",), working_dir="/")
 WARM_UP_S: Final = 15.0
 COUNTED: Final = """
@@ -106,7 +109,7 @@ class Simulated:
         session_id = SessionId(uuid_utils.uuid7())
         transitions.enqueue(connection, session_id, REQUEST, digest(REQUEST))
         claim = transitions.claim(
-            connection, session_id, holder=Holder(uuid4()), worker_id=self.id, slot=slot, lease_s=LEASE_S * 4
+            connection, session_id, holder=Holder(uuid4()), worker_id=self.id, slot=slot, lease_s=UNTIL_ALL_ARE_THERE_S
         )
         assert claim is not None
         return claim
