@@ -22,7 +22,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PYTHON%,$(.VARIABLES)))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format-check lint types imports suite chaos openapi reference docs format install lock clean
+.PHONY: help demo test check format-check lint types imports suite chaos bench openapi reference docs format install lock clean
 .NOTPARALLEL:
 
 help: ## What there is
@@ -56,6 +56,9 @@ suite: install ## All tests; ARGS='-k claim' for some
 
 chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
+
+bench: install ## Figures beside their yardsticks; ARGS='--only F1 --repetitions 3' for some
+	$(BIN)/python -m benchmarks $(ARGS)
 
 openapi: install ## Write docs/openapi.json anew from the routes
 	$(BIN)/python -m gsd_tasks.http.export

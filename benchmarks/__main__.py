@@ -16,8 +16,6 @@ from benchmarks.figures import dispatching, enqueueing, latency, lines, memory
 from benchmarks.measuring import Contestant, Figure, Result, take_turns
 from benchmarks.rig import Rig, rig
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 class Contest(NamedTuple):
     """Figures that one run gives."""
@@ -45,17 +43,15 @@ def main() -> None:
     known = sorted({key for contest in CONTESTS for key in contest.keys})
     parser.add_argument("--only", default=",".join(known), help=f"of {', '.join(known)}")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help=f"into {DOCS.name}/, beside what is shown")
+    parser.add_argument("--json", type=Path, help="write every repetition into this file, too")
     asked = parser.parse_args()
     wanted = set(asked.only.split(","))
     with _everything() as (cluster, plain):
         where = report.machine(cluster.servers.database_url)
         results = [_run(contest, cluster, plain, asked.repetitions) for contest in CONTESTS if contest.keys & wanted]
-    text = report.page(results, where)
-    print(text)
-    if asked.write:
-        (DOCS / "benchmarks.md").write_text(text)
-        (DOCS / "benchmarks.json").write_text(json.dumps(report.document(results, where), indent=1) + "\n")
+    print(report.table(results, where))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(report.document(results, where), indent=1) + "\n")
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The figures as a table for people and as JSON for programs."""
+"""The figures as a table for people and as JSON for programs.
+
+A figure is the median of its repetitions, with the least and the most; a ratio is the median of the ratios of those
+that stood beside each other.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +19,13 @@ import psycopg
 
 from benchmarks.measuring import Figure, Result
 
-HEAD = """\
-# Benchmarks
 
-What gsd-tasks takes and gives, each figure beside its yardstick: what the same machine could do in the same minute,
-with the bare parts. They take turns, one repetition of each after the other; a figure is the median of its repetitions,
-with the least and the most, and a ratio is the median of the ratios of those that stood beside each other. What is
-measured, and how, is said at the head of each file in `benchmarks/figures`.
-
-`make bench` writes this page and `benchmarks.json` anew; `make bench ARGS='--only F1,F3'` measures some.
-"""
-
-
-def page(results: Sequence[Result], machine: dict[str, Any]) -> str:
+def table(results: Sequence[Result], machine: dict[str, Any]) -> str:
     """All of it, as Markdown."""
     rows = [_row(result, figure) for result in results for figure in result.figures]
-    table = ["| | figure | gsd-tasks | yardstick | | goal | |", "|---|---|---|---|---|---|---|", *rows]
+    head = ["| | figure | gsd-tasks | yardstick | | goal | |", "|---|---|---|---|---|---|---|"]
     said = ", ".join(f"{name} {value}" for name, value in machine.items())
-    return "\n".join([HEAD, *table, "", f"Measured on: {said}.", ""])
+    return "\n".join([*head, *rows, "", f"Measured on: {said}."])
 
 
 def document(results: Sequence[Result], machine: dict[str, Any]) -> dict[str, Any]:
