@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from gsd_tasks.process.contain import shim_command, shim_environment
 from gsd_tasks.process.shim import linux
-from gsd_tasks.process.shim.nursery import ANSWER, PATH_BYTES
+from gsd_tasks.process.shim.nursery import ANSWER, ARGUMENT, PATH_BYTES, ROOM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +120,7 @@ class Nursery:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    shim_command("--nursery", str(theirs.fileno())),
+                    shim_command(ARGUMENT, str(theirs.fileno()), ROOM),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

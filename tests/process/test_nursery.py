@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from gsd_tasks.process.nursery import Nursery
-from gsd_tasks.process.shim import linux
+from gsd_tasks.process.shim import entry, linux
 from tests.process.bench import Bench, eventually
 
+ENTRY = Path(entry.__file__)
 ROOT = str(Path(__file__).parents[2])
 
 
@@ -44,6 +45,10 @@ def test_shims_are_our_own_children_and_not_the_nurserys(bench: Bench, nursery: 
     assert {shim.ppid() for shim in shims} == {os.getpid()}
     assert {shim.name() for shim in shims} == {"gsd-shim"}
     assert {Path(shim.cwd()) for shim in shims} == {one.folder for one in running}
+    for one, shim in zip(running, shims, strict=True):
+        arguments = Path(f"/proc/{shim.pid}/cmdline").read_bytes().split(b"\0")
+        assert (arguments[-1], *arguments[5:7]) == (b"", str(ENTRY).encode(), str(one.folder).encode())
+        assert b"--nursery" not in arguments
     assert all(os.getsid(shim.pid) == shim.pid for shim in shims)
     assert process(nursery).children() == []
 

@@ -1,6 +1,6 @@
 """What is executed as the shim: `python -I -S entry.py <spool folder> <lock descriptor>`; or `... --probe`.
 
-As the nursery, which forks shims: `... --nursery <socket descriptor>`.
+As the nursery, which forks shims: `... --nursery <socket descriptor> <room for what they show>`.
 
 A file and not `-m`, so that `ps` shows what it is; isolated, so that nothing of the worker's environment reaches it.
 """

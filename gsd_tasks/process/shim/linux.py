@@ -92,6 +92,18 @@ def name_process(name: bytes) -> None:
     _checked(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name)))
 
 
+def show_arguments(former: bytes, present: bytes) -> None:
+    """What `ps` shows from that argument on: others, cut to the room that those have taken."""
+    # Behind the name, which may hold anything, come the fields from the third on (proc_pid_stat(5)).
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    at = ctypes.string_at(start, end - start).find(former)
+    if at >= 0:
+        room = end - start - at
+        # The last byte stays zero: else the kernel takes what follows, the environment, for arguments.
+        ctypes.memmove(start + at, present[: room - 1].ljust(room, b"\0"), room)
+
+
 def set_child_subreaper() -> None:
     """Descendants whose parent dies become our children."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

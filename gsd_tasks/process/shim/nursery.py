@@ -23,6 +23,9 @@ from gsd_tasks.process.shim.main import main
 
 ANSWER: Final = struct.Struct("=i")
 PATH_BYTES: Final = 4096
+#: What it is started with; room for what its shims show in the place of that.
+ARGUMENT: Final = "--nursery"
+ROOM: Final = " " * 255
 _DESCRIPTORS: Final = 4
 
 
@@ -59,6 +62,7 @@ def _be_shim(folder: str, lock: int, stdin: int, stdout: int, log: int) -> None:
         for descriptor, number in ((stdin, 0), (stdout, 1), (log, 2)):
             os.dup2(descriptor, number)
             os.close(descriptor)
+        linux.show_arguments(ARGUMENT.encode(), b"%s\0%d" % (os.fsencode(folder), lock))
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = main([folder, str(lock)])
