@@ -47,13 +47,16 @@ class Sign:
     def __init__(self, state_dir: Path, node: str) -> None:
         """`node` is its whole name, with its host's."""
         self._path = state_dir / "alive" / node
+        self._draft = state_dir / "alive" / f".{node}.new"
         self._has_failed = False
 
     def give(self, problem: str = "") -> None:
         """The node has done its work, or has tried to and says what was in its way. Never fails."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.write_text(problem, encoding="utf-8")
+            # At once: whoever read it while it is empty would take the node for well.
+            self._draft.write_text(problem, encoding="utf-8")
+            self._draft.replace(self._path)
             self._has_failed = False
         except OSError as error:
             if not self._has_failed:

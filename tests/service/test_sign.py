@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -87,6 +88,26 @@ def test_a_worker_gives_its_sign_says_that_its_database_is_away_and_takes_it_alo
     until(lambda: sign.read(interval_s=5).state is State.WELL)
     node.stop()
     assert sign.read(interval_s=5).state is State.SILENT
+
+
+def test_a_sign_is_never_read_half_written(tmp_path: Path) -> None:
+    """An empty one would say that all is well."""
+    sign = Sign(tmp_path, NODE)
+    sign.give("it is away")
+    done = threading.Event()
+
+    def give() -> None:
+        while not done.is_set():
+            sign.give("it is away")
+
+    giving = threading.Thread(target=give)
+    giving.start()
+    try:
+        assert {sign.read(interval_s=5) for _ in range(20_000)} == {(State.HINDERED, "it is away")}
+    finally:
+        done.set()
+        giving.join()
+    assert [path.name for path in (tmp_path / "alive").iterdir()] == [NODE]
 
 
 def test_maintenance_gives_its_sign_with_each_sweep_and_says_that_its_database_is_away(
