@@ -9,6 +9,7 @@ one thread and holds nothing of any session: what a shim is told goes through th
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -67,7 +68,8 @@ def _be_shim(folder: str, lock: int, stdin: int, stdout: int, log: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = main([folder, str(lock)])
     except BaseException:  # noqa: BLE001 - whatever it is, it must not get into the nursery's loop
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be full
+            traceback.print_exc()
+            sys.stderr.flush()
     finally:
-        sys.stderr.flush()
         os._exit(status)
