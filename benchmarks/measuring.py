@@ -18,8 +18,6 @@ class Role(StrEnum):
     OURS = "ours"
     #: What the machine, or the bare parts that everybody is built of, could do.
     YARDSTICK = "yardstick"
-    #: Another system that does the same.
-    PEER = "peer"
 
 
 class Contestant(Protocol):
@@ -40,87 +38,66 @@ class Verdict(NamedTuple):
     met: bool
 
 
-class Goal(Protocol):
-    """What ours is to reach."""
+class Counts(StrEnum):
+    """What of ours is held against the bound."""
+
+    ITSELF = "itself"
+    RATIO = "its ratio to the yardstick"
+    EXCESS = "what it is more than the yardstick"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What ours is to reach: at least, or at most, the bound."""
+
+    bound: float
+    is_least: bool
+    unit: str = ""
+    counts: Counts = Counts.ITSELF
 
     def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
         """By the repetitions of both, the first of one beside the first of the other."""
+        number = statistics.median(self._counted(ours, yardstick))
+        met = number >= self.bound if self.is_least else number <= self.bound
+        return Verdict(number, f"{number:,.4g} {self.unit}", met)
 
     def __str__(self) -> str:
         """As a table has it."""
+        return f"{'≥' if self.is_least else '≤'} {self.bound:,g} {self.unit}"
+
+    def _counted(self, ours: Sequence[float], yardstick: Sequence[float]) -> list[float]:
+        match self.counts:
+            case Counts.ITSELF:
+                return list(ours)
+            case Counts.RATIO:
+                return [one / other for one, other in zip(ours, yardstick, strict=True)]
+            case Counts.EXCESS:
+                return [one - other for one, other in zip(ours, yardstick, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class RatioAtLeast:
-    """Ours is at least this much of the yardstick."""
-
-    least: float
-
-    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
-        ratio = statistics.median(_ratios(ours, yardstick))
-        return Verdict(ratio, f"{ratio:.2f}", ratio >= self.least)
-
-    def __str__(self) -> str:
-        return f"≥ {self.least:g}"
+def at_least(bound: float, unit: str) -> Goal:
+    """Whatever others do."""
+    return Goal(bound, is_least=True, unit=unit)
 
 
-@dataclass(frozen=True, slots=True)
-class RatioAtMost:
-    """Ours is at most this many times the yardstick."""
-
-    most: float
-
-    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
-        ratio = statistics.median(_ratios(ours, yardstick))
-        return Verdict(ratio, f"{ratio:.2f} x", ratio <= self.most)
-
-    def __str__(self) -> str:
-        return f"≤ {self.most:g} x"
+def at_most(bound: float, unit: str) -> Goal:
+    """Whatever others do."""
+    return Goal(bound, is_least=False, unit=unit)
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Ours is at most so much more than the yardstick."""
-
-    most: float
-    unit: str
-
-    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
-        more = statistics.median(one - other for one, other in zip(ours, yardstick, strict=True))
-        return Verdict(more, f"{more:+.1f} {self.unit}", more <= self.most)
-
-    def __str__(self) -> str:
-        return f"within {self.most:g} {self.unit}"
+def ratio_at_least(bound: float) -> Goal:
+    """At least this much of the yardstick."""
+    return Goal(bound, is_least=True, unit="x", counts=Counts.RATIO)
 
 
-@dataclass(frozen=True, slots=True)
-class AtMost:
-    """Ours is at most this, whatever others do."""
-
-    most: float
-    unit: str
-
-    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:  # noqa: ARG002 - as all goals
-        median = statistics.median(ours)
-        return Verdict(median, f"{median:,.4g} {self.unit}", median <= self.most)
-
-    def __str__(self) -> str:
-        return f"≤ {self.most:,g} {self.unit}"
+def ratio_at_most(bound: float) -> Goal:
+    """At most this many times the yardstick."""
+    return Goal(bound, is_least=False, unit="x", counts=Counts.RATIO)
 
 
-@dataclass(frozen=True, slots=True)
-class AtLeast:
-    """Ours is at least this, whatever others do."""
-
-    least: float
-    unit: str
-
-    def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:  # noqa: ARG002 - as all goals
-        median = statistics.median(ours)
-        return Verdict(median, f"{median:,.4g} {self.unit}", median >= self.least)
-
-    def __str__(self) -> str:
-        return f"≥ {self.least:,g} {self.unit}"
+def within(bound: float, unit: str) -> Goal:
+    """At most so much more than the yardstick."""
+    return Goal(bound, is_least=False, unit=f"{unit} more", counts=Counts.EXCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +152,3 @@ def take_turns(figures: Sequence[Figure], contestants: Sequence[Contestant], rep
         for contestant in contestants:
             result.readings.setdefault(contestant.name, []).append(contestant.run())
     return result
-
-
-def _ratios(ours: Sequence[float], yardstick: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(ours, yardstick, strict=True)]

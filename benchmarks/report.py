@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.measuring import Figure, Result
+from benchmarks.measuring import Figure, Result, Role
 
 
 def table(results: Sequence[Result], machine: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ def machine(database_url: str) -> dict[str, Any]:
 
 
 def _row(result: Result, figure: Figure) -> str:
-    (ours,) = _ours(result, figure)
+    (ours,) = result.names(Role.OURS, figure.quantity)
     yardstick = result.yardstick(figure)
     verdict = result.verdict(figure)
     cells = [
@@ -80,10 +80,6 @@ def _figure(result: Result, figure: Figure) -> dict[str, Any]:
         "repetitions": {name: its for name, its in series.items() if its},
         "roles": {name: role.value for name, role in result.roles.items()},
     }
-
-
-def _ours(result: Result, figure: Figure) -> list[str]:
-    return [name for name, role in result.roles.items() if role == "ours" and result.series(name, figure.quantity)]
 
 
 def _spread(series: Sequence[float], unit: str) -> str:

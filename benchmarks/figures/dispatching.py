@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from benchmarks.measuring import Contestant, Figure, RatioAtLeast, Reading, Role, Within
+from benchmarks.measuring import Contestant, Figure, Reading, Role, ratio_at_least, within
 
 if TYPE_CHECKING:
     from benchmarks.bare import Bare
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DISPATCH: Final = "ms to the first instruction"
 RATE: Final = "sessions/s"
 FIGURES: Final = (
-    Figure("F3", "enqueue to the child's first instruction, idle cluster", DISPATCH, "ms", Within(60, "ms")),
-    Figure("F5", "no-op sessions a second, three slots", RATE, "/s", RatioAtLeast(0.5)),
+    Figure("F3", "enqueue to the child's first instruction, idle cluster", DISPATCH, "ms", within(60, "ms")),
+    Figure("F5", "no-op sessions a second, three slots", RATE, "/s", ratio_at_least(0.5)),
 )
 NOW: Final = ("date", "+%s.%N")
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 
-from benchmarks.measuring import AtLeast, Contestant, Figure, RatioAtLeast, Reading, Role
+from benchmarks.measuring import Contestant, Figure, Reading, Role, at_least, ratio_at_least
 
 if TYPE_CHECKING:
     from benchmarks.bare import Bare
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ONE_BY_ONE: Final = "one by one, sessions/s"
 AT_ONCE: Final = "at once, sessions/s"
 FIGURES: Final = (
-    Figure("F10", "enqueue, one by one", ONE_BY_ONE, "/s", RatioAtLeast(0.8)),
-    Figure("F10", "enqueue_many", AT_ONCE, "/s", AtLeast(10_000, "/s")),
+    Figure("F10", "enqueue, one by one", ONE_BY_ONE, "/s", ratio_at_least(0.8)),
+    Figure("F10", "enqueue_many", AT_ONCE, "/s", at_least(10_000, "/s")),
 )
 NOBODY: Final = "nobody"
 

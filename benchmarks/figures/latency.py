@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from benchmarks.measuring import AtMost, Contestant, Figure, Reading, Role
+from benchmarks.measuring import Contestant, Figure, Reading, Role, at_most
 from benchmarks.rig import SLOTS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ RATE: Final = 1000
 COMMITTED: Final = ("committed, p50", "committed, p99")
 SEEN: Final = ("seen, p50", "seen, p99")
 FIGURES: Final = tuple(
-    Figure("F2", f"line written to {what}", what, "ms", AtMost(most, "ms"))
+    Figure("F2", f"line written to {what}", what, "ms", at_most(most, "ms"))
     for names, bounds in ((COMMITTED, (25, 100)), (SEEN, (25, 100)))
     for what, most in zip(names, bounds, strict=True)
 )

@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 import psutil
 import psycopg
 
-from benchmarks.measuring import Contestant, Figure, RatioAtLeast, RatioAtMost, Reading, Role
+from benchmarks.measuring import Contestant, Figure, Reading, Role, ratio_at_least, ratio_at_most
 from benchmarks.rig import SLOTS, Rig, cpu_s
 from tests.waiting import until
 
@@ -31,8 +31,8 @@ BATCH: Final = 1000
 RATE: Final = "lines/s"
 CPU: Final = "CPU s per million lines"
 FIGURES: Final = (
-    Figure("F1", "lines from three children to committed rows", RATE, "/s", RatioAtLeast(0.6)),
-    Figure("F9", "CPU for a million lines, Postgres included", CPU, "s", RatioAtMost(3), more_is_better=False),
+    Figure("F1", "lines from three children to committed rows", RATE, "/s", ratio_at_least(0.6)),
+    Figure("F9", "CPU for a million lines, Postgres included", CPU, "s", ratio_at_most(3), more_is_better=False),
 )
 #: Says that it is there, waits until the first file is let go of, writes, and stays until the second one is.
 CHILD: Final = """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from benchmarks.measuring import AtMost, Contestant, Figure, Reading, Role
+from benchmarks.measuring import Contestant, Figure, Reading, Role, at_most
 from benchmarks.rig import SLOTS
 from gsd_tasks.domain.state import Status
 from tests.waiting import until
@@ -27,9 +27,9 @@ IDLE: Final = "idle worker"
 SESSION: Final = "each running session"
 GROWTH: Final = "growth over 1 GB of output"
 FIGURES: Final = (
-    Figure("F6", "memory of an idle worker, its nursery included", IDLE, "MiB", AtMost(200, "MiB")),
-    Figure("F6", "memory for each session that runs, beyond its child", SESSION, "MiB", AtMost(25, "MiB")),
-    Figure("F6", "memory while 1 GB goes through, beyond one session's", GROWTH, "MiB", AtMost(50, "MiB")),
+    Figure("F6", "memory of an idle worker, its nursery included", IDLE, "MiB", at_most(200, "MiB")),
+    Figure("F6", "memory for each session that runs, beyond its child", SESSION, "MiB", at_most(25, "MiB")),
+    Figure("F6", "memory while 1 GB goes through, beyond one session's", GROWTH, "MiB", at_most(50, "MiB")),
 )
 SLEEP: Final = ("sleep", "600")
 TORRENT: Final = """

@@ -87,7 +87,7 @@ def launch(
         return launch(folder, spec, timeout_s)
     except TimeoutError:
         shutil.rmtree(folder, ignore_errors=True)
-        return NotLaunched("timeout", None, "the shim did not answer in time")
+        return _refusal({"late": True}, folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         return NotLaunched("shim", error.errno, os.strerror(error.errno or errno.EIO))

@@ -6,15 +6,24 @@ Each statement reads what is queued, what is held or what is a worker, by index,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Double, Text, and_, case, cast, column, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, Text, and_, case, cast, column, func, literal, select, true
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.domain.state import FINAL, Reason, Status
 from gsd_tasks.store.nodes import EXPECTED
-from gsd_tasks.store.tables import NOW, dependencies, interval, leases, session_history, session_outputs, sessions
+from gsd_tasks.store.tables import (
+    NOW,
+    dependencies,
+    in_seconds,
+    interval,
+    leases,
+    session_history,
+    session_outputs,
+    sessions,
+)
 from gsd_tasks.store.tables import workers as lives
 from gsd_tasks.store.transitions.claimable import CLAIMABLE, DUE, FREE, QUEUED
 
@@ -151,14 +160,14 @@ def _oldest(connection: Connection, queues: Sequence[str]) -> dict[str, float]:
         .limit(OLDEST)
         .lateral("first")
     )
-    waited = func.greatest(0, _seconds(NOW - func.min(first.c.since)))
+    waited = func.greatest(0, in_seconds(NOW - func.min(first.c.since)))
     statement = select(asked.c.queue, waited).join_from(asked, first, true()).group_by(asked.c.queue)
     return {queue: float(seconds) for queue, seconds in connection.execute(statement)}
 
 
 def held(connection: Connection, *, lease_s: float) -> dict[str, Leases]:
     """Of each queue that anything runs of. When a lease was renewed it does not say: its end less `lease_s`."""
-    unrenewed = lease_s - _seconds(func.min(leases.c.expires_at) - NOW)
+    unrenewed = lease_s - in_seconds(func.min(leases.c.expires_at) - NOW)
     statement = (
         select(
             sessions.c.queue,
@@ -235,7 +244,3 @@ def _claimable_since() -> ColumnElement[object]:
     # The first is no row of another table, and is so for most.
     came = case((sessions.c.reason == Reason.ENQUEUED, sessions.c.created_at), else_=last_move)
     return func.greatest(came, sessions.c.run_at, let_go)
-
-
-def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
-    return cast(func.extract("epoch", span), Double)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Double, Integer, Uuid, any_, case, cast, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, Integer, any_, case, func, literal, select, true
 
 from gsd_tasks.domain.costs import Use
 from gsd_tasks.domain.session import SessionId
-from gsd_tasks.store.tables import NOW, attempts, dependencies, interval, leases, session_history, sessions, turns
+from gsd_tasks.store.ids import any_id
+from gsd_tasks.store.tables import (
+    NOW,
+    attempts,
+    dependencies,
+    in_seconds,
+    interval,
+    leases,
+    session_history,
+    sessions,
+    turns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select, Table
 
 #: The history is behind by as long as the longest transaction on the server; nobody waits longer for what it tells.
 LATEST_S: Final = 3600.0
@@ -64,7 +75,7 @@ def waited(connection: Connection, claims: Collection[int]) -> list[float]:
     # It may wait for another time by now.
     due = case((sessions.c.run_at <= claimed.c.at, sessions.c.run_at))
     statement = (
-        select(_seconds(claimed.c.at - func.greatest(came.c.at, due, let_go)))
+        select(in_seconds(claimed.c.at - func.greatest(came.c.at, due, let_go)))
         .select_from(claimed)
         .join(sessions, sessions.c.id == claimed.c.session_id)
         .join(came, true())
@@ -79,7 +90,7 @@ def launches(connection: Connection, claims: Collection[tuple[SessionId, int]]) 
         select(
             attempts.c.session_id,
             attempts.c.attempt,
-            _seconds(attempts.c.launching_at - attempts.c.claimed_at).label("after_s"),
+            in_seconds(attempts.c.launching_at - attempts.c.claimed_at).label("after_s"),
             attempts.c.ended_at.is_not(None).label("has_ended"),
         ).where(*_among(claims))
     )
@@ -111,23 +122,25 @@ class Written(NamedTuple):
 
 def written(connection: Connection) -> dict[tuple[SessionId, int], Written]:
     """Of each attempt that runs, so far."""
-    found = connection.execute(
-        select(leases.c.session_id, leases.c.attempt, leases.c.stdout_bytes, leases.c.stderr_bytes)
-    )
-    return {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
+    return _read_written(connection, _written_of(leases))
 
 
 def written_at_end(
     connection: Connection, ended: Collection[tuple[SessionId, int]]
 ) -> dict[tuple[SessionId, int], Written]:
     """Of these attempts in all; one that is not there any more, or was ended by an older version, is left out."""
-    found = connection.execute(
-        select(attempts.c.session_id, attempts.c.attempt, attempts.c.stdout_bytes, attempts.c.stderr_bytes).where(
-            *_among(ended), attempts.c.stdout_bytes.is_not(None), attempts.c.stderr_bytes.is_not(None)
-        )
-    )
-    rows = {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
+    known = attempts.c.stdout_bytes.is_not(None), attempts.c.stderr_bytes.is_not(None)
+    rows = _read_written(connection, _written_of(attempts).where(*_among(ended), *known))
     return {key: rows[key] for key in ended if key in rows}
+
+
+def _written_of(table: Table) -> Select[Any]:
+    return select(table.c.session_id, table.c.attempt, table.c.stdout_bytes, table.c.stderr_bytes)
+
+
+def _read_written(connection: Connection, which: Select[Any]) -> dict[tuple[SessionId, int], Written]:
+    found = connection.execute(which)
+    return {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
 
 
 def unended(connection: Connection, those: Collection[tuple[SessionId, int]]) -> set[tuple[SessionId, int]]:
@@ -140,10 +153,6 @@ def unended(connection: Connection, those: Collection[tuple[SessionId, int]]) ->
 def _among(those: Collection[tuple[SessionId, int]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """By index; and some more, which the caller passes over."""
     return (
-        attempts.c.session_id == any_(literal([session_id for session_id, _ in those], ARRAY(Uuid))),
+        attempts.c.session_id == any_id(session_id for session_id, _ in those),
         attempts.c.attempt == any_(literal([attempt for _, attempt in those], ARRAY(Integer))),
     )
-
-
-def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
-    return cast(func.extract("epoch", span), Double)

@@ -77,12 +77,6 @@ def cluster(network: None) -> Iterator[Cluster]:
         running.close(keep=False)
 
 
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    with closing(Client(settings=cluster.client_settings())) as ours:
-        yield ours
-
-
 @pytest.mark.parametrize("how", netns.CUTS)
 def test_a_cut_cable_answers_nothing_resets_nothing_and_passes_again_when_it_is_mended(cable: Cable, how: Cut) -> None:
     heard: list[bytes] = []

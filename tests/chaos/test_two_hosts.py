@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -66,12 +65,6 @@ def cluster(cables: bool) -> Iterator[Cluster]:
         yield running
     finally:
         running.close(keep=False)
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    with closing(Client(settings=cluster.client_settings())) as ours:
-        yield ours
 
 
 @pytest.fixture

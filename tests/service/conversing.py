@@ -75,9 +75,6 @@ class Talks:
         with self.database.connection() as connection:
             return [line for page in transcript.live(connection, session_id) for line in page]
 
-    def until_asked(self, model: OfflineModel, number: int) -> None:
-        model.wait_for(number)
-
     def until_transcript_has(self, session_id: SessionId, words: str) -> None:
         until(
             lambda: any(words in line.text for line in self.transcript(session_id)),

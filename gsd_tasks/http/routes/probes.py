@@ -12,7 +12,6 @@ from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, Sch
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http import metrics
 from gsd_tasks.http.answers import Answer
-from gsd_tasks.http.cluster import Cluster
 from gsd_tasks.http.documented import OF_A_PROBE
 from gsd_tasks.http.table import Table
 
@@ -53,7 +52,7 @@ async def readyz(request: Request) -> Answer:
         200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-async def read_metrics(request: Request, _cluster: Cluster) -> Response:
+async def read_metrics(request: Request) -> Response:
     """Figures of the cluster, and of this API."""
     registry = request.app.state.metrics.registry
     return Response(await run_in_threadpool(metrics.render, registry), media_type=metrics.MEDIA_TYPE)

@@ -1,6 +1,6 @@
 """The tables. The migrations build them; a test holds the two against each other."""
 
-from gsd_tasks.store.tables.base import MOMENT, NOW, Xid8, interval, metadata
+from gsd_tasks.store.tables.base import MOMENT, NOW, Xid8, in_seconds, interval, metadata
 from gsd_tasks.store.tables.conversation import messages, snapshots, transcript, turns
 from gsd_tasks.store.tables.happenings import recoveries, session_history
 from gsd_tasks.store.tables.installation import cluster, migrations, tokens, workers
@@ -14,6 +14,7 @@ __all__ = [
     "attempts",
     "cluster",
     "dependencies",
+    "in_seconds",
     "interval",
     "leases",
     "messages",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, MetaData, func
+from sqlalchemy import ColumnElement, Double, MetaData, cast, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
@@ -37,6 +37,11 @@ NOW = func.clock_timestamp(type_=MOMENT)
 def interval(seconds: float) -> ColumnElement[Any]:
     """So many seconds, to be added to a moment."""
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def in_seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
+    """How long an interval is."""
+    return cast(func.extract("epoch", span), Double)
 
 
 FINAL_LIST = ", ".join(repr(status.value) for status in sorted(FINAL))
