@@ -148,7 +148,7 @@ def _converse(shim: Shim, spec: bytes, until: float) -> dict[str, Any]:
                 else:
                     return {"broken": True}
             except BrokenPipeError:
-                return {"broken": True}
+                left = left[:0]  # it wants no more of it: it may have said why
         reply: dict[str, Any] = json.loads(heard)
         return reply
 

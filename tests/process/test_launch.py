@@ -163,6 +163,18 @@ def test_a_shim_that_is_killed_before_it_answers_is_told_from_one_that_breaks(
     assert failed == NotLaunched("killed", None, "the shim was ended by SIGKILL")
 
 
+def test_a_shim_that_refuses_before_it_has_read_its_order_is_heard(
+    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its disk is full: it is gone while the order is still being written."""
+    said = '{"failed": "spool", "errno": 28, "problem": "No space left on device"}'
+    monkeypatch.setattr(launching, "shim_command", lambda *_: ["sh", "-c", f"exec 0<&-; echo '{said}'"])
+
+    failed = refused(any_bench, any_bench.spec("true", stdin=b"x" * 1_000_000))
+
+    assert failed == NotLaunched("spool", 28, "No space left on device")
+
+
 def test_a_shim_that_breaks_says_what_it_said(any_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "shim_command", lambda *_: ["sh", "-c", "echo broken to bits >&2; exit 1"])
 
