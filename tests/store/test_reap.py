@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -276,12 +278,17 @@ def lock(database_url: str) -> Iterator[Callable[..., Locked]]:
 SHORT_S = 0.3
 
 
-def _sweeps(reaper: Reaper, database: Database) -> list[SessionId]:
-    recovered: list[SessionId] = []
-    end = time.monotonic() + 3 * SHORT_S
-    while time.monotonic() < end:
-        recovered += ids_of(reaper.sweep(database))
-    return recovered
+def _waits(reaper: Reaper, database: Database) -> list[Any]:
+    """What is told of the lock that a recovery waits for, by sweeps that recover nothing."""
+    told: list[Any] = []
+    with capture_logs() as logs:
+        while not told:
+            # On a busy machine sweeps may come too seldom to watch a lease by.
+            end = time.monotonic() + 3 * SHORT_S
+            while time.monotonic() < end:
+                assert ids_of(reaper.sweep(database)) == []
+            told = [line for line in logs if line["event"] == "a recovery waits for a lock"]
+    return told
 
 
 @pytest.mark.parametrize("table", ["leases", "sessions", "attempts"])
@@ -320,12 +327,7 @@ def test_somebody_elses_connection_is_named_and_left_alone(
     expire(database)
     locked = lock(held.session.id, application=application)
     reaper = Reaper(lease_s=SHORT_S)
-    told: list[Any] = []
-    with capture_logs() as logs:
-        while not told:
-            # On a busy machine sweeps may come too seldom to watch a lease by.
-            assert _sweeps(reaper, database) == []
-            told = [line for line in logs if line["event"] == "a recovery waits for a lock"]
+    told = _waits(reaper, database)
     assert locked.is_alive
     assert (told[0]["pid"], told[0]["application"]) == (locked.pid, application)
     assert told[0]["session"] == str(held.session.id)
@@ -340,26 +342,23 @@ def test_who_only_waits_for_the_lock_too_is_not_taken_for_its_holder(
     held = claim()
     expire(database)
     locked = lock(held.session.id, application="psql")
-    workers_own = Database(
-        database.engine.url.render_as_string(hide_password=False), connections=1, name=worker_name(worker)
-    )
+    url = database.engine.url.render_as_string(hide_password=False)
     pid: list[int] = []
 
-    def wait() -> None:
+    def wait(workers_own: Database) -> None:
         with workers_own.connection() as connection:
             pid.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
             leases.renew(connection, held, lease_s=LEASE_S)
 
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    until(lambda: pid)
-    with capture_logs() as logs:
-        _sweeps(Reaper(lease_s=SHORT_S), database)
-    assert {line["pid"] for line in logs if line["event"] == "a recovery waits for a lock"} == {locked.pid}
-    assert waiter.is_alive()
-    locked.connection.rollback()
-    waiter.join()
-    workers_own.close()
+    with closing(Database(url, connections=1, name=worker_name(worker))) as workers_own, ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(wait, workers_own)
+        try:
+            until(lambda: pid)
+            told = _waits(Reaper(lease_s=SHORT_S), database)
+            assert {line["pid"] for line in told} == {locked.pid}
+            assert not waiter.done()
+        finally:
+            locked.connection.rollback()
 
 
 def test_one_lock_holds_up_no_other_recovery(
