@@ -43,7 +43,7 @@ class Logged:
         async def named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])  # a route may have given an `HTTPStatus`
                 message["headers"] = [*message.get("headers", ()), (HEADER, name.encode())]
             await send(message)
 
