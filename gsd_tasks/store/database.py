@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 # A peer that is gone without a word is noticed within some 25 s, an unanswered send within 15 s: less than a lease.
 SOCKET: Final[dict[str, Any]] = {
@@ -74,6 +75,8 @@ class Database:
         self, url: str, *, connections: int = 10, name: str = NAME, lock_timeout_s: float | None = None
     ) -> None:
         self._engine = _engine(url, connections, name)
+        self._is_closed = False
+        event.listen(self._engine, "checkin", self._let_go)
         if lock_timeout_s is not None:
             event.listen(self._engine, "connect", partial(bound_locks, milliseconds=round(lock_timeout_s * 1000)))
 
@@ -128,8 +131,14 @@ class Database:
         return self._engine
 
     def close(self) -> None:
-        """Give every connection back to the server."""
+        """Give every connection back to the server; one that a thread is still using, as soon as it is done with it."""
+        self._is_closed = True
         self._engine.dispose()
+
+    def _let_go(self, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        # It comes back to a pool that nobody has any more.
+        if self._is_closed:
+            record.invalidate()
 
 
 def worker_name(worker_id: UUID) -> str:

@@ -63,3 +63,13 @@ def test_what_has_begun_does_not_expire_any_more(
         assert transitions.expire(connection) == []
         assert sum(sessions.count_claimable(connection).values()) == 1
     assert claim(held.session.id).attempt == 2
+
+
+def test_a_connection_that_is_in_use_while_all_are_given_back_goes_when_it_is_done_with(database_url: str) -> None:
+    database = Database(database_url)
+    with database.connection() as connection:
+        used = connection.connection.driver_connection
+        assert used is not None
+        database.close()
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    assert used.closed
