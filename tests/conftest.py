@@ -10,15 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import redis
+from hypothesis import settings as examples
 
 from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
 from gsd_tasks.settings import Settings, read_settings
 from gsd_tasks.store import Database
+from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.cluster import Cluster
 from tests.databases import make_template, own_database
+from tests.ports import own_port
 
 # A crash of the host loses a test run, not somebody's sessions, and nobody has a replica of it: what is written for
 # those two alone is left out. What a client sees of a commit, `synchronous_commit` among it, is as it is in earnest.
@@ -36,6 +40,13 @@ FAST_POSTGRES = {
 MEMORY = Path("/dev/shm")
 SERVERS_NEED_BYTES = 2**30
 PREFIX, LOCK = "gsd-servers-", "lock"
+
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol"]
+
+# Made-up examples are the same wherever the suite runs, as Hypothesis has it in CI, and none is too slow: how long one
+# takes says how busy the machine is. `--hypothesis-profile random` makes others each time.
+examples.register_profile("random", examples.get_profile("ci"), derandomize=False)
+examples.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,6 +69,7 @@ def servers() -> Iterator[EmbeddedServers]:
     try:
         with (
             _kept(folder),
+            patch("gsd_tasks.local.embedded.choose_port", own_port),
             embedded_servers(folder / "s", extra_postgres_settings=FAST_POSTGRES) as running,
         ):
             make_template(running)
