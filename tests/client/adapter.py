@@ -10,6 +10,7 @@ from typing import Any, Final, Self, cast
 
 from gsd_tasks import AsyncClient, Client
 from gsd_tasks.client.http import HttpClient
+from tests.waiting import BOUND_S
 
 _END: Final = object()
 
@@ -44,7 +45,7 @@ class Adapted:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(BOUND_S)
 
     def _iterate(self, given: AsyncGenerator[Any]) -> Iterator[Any]:
         async def following() -> Any:

@@ -13,7 +13,7 @@ from gsd_tasks.http.app import create_app
 from gsd_tasks.service import tokens
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 class RunningApi:
@@ -31,6 +31,12 @@ class RunningApi:
         [server] = self._server.servers
         return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
+    @property
+    def answered(self) -> int:
+        """How many requests have been answered."""
+        families = self.app.state.metrics.requests.collect()
+        return sum(int(each.value) for family in families for each in family.samples if each.name.endswith("_total"))
+
     def __enter__(self) -> Self:
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the API")
@@ -42,7 +48,7 @@ class RunningApi:
         # Off the main thread there is no signal that would say so to the streams.
         live = self.app.state.live
         live._loop.call_soon_threadsafe(live.say_farewell)
-        self._thread.join(20)
+        self._thread.join(BOUND_S)
         assert not self._thread.is_alive(), "the API did not stop"
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gsd_tasks.wire.plain import plain
+from tests.waiting import BOUND_S
 
 TOKEN = "gsd_0123456789_not-for-any-log"
 
@@ -48,7 +49,7 @@ class Request(BaseHTTPRequestHandler):
     def wait_until_left(self) -> None:
         """Until whoever asked has gone."""
         self.close_connection = True
-        self.connection.settimeout(20)
+        self.connection.settimeout(BOUND_S)
         self.connection.recv(1)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base's name)

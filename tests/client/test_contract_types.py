@@ -15,6 +15,7 @@ from gsd_tasks.domain.session import Session
 from tests.client.conftest import KINDS, World
 from tests.client.test_contract_methods import METHODS
 from tests.http.attempts import Attempt
+from tests.waiting import BOUND_S
 
 #: What is no call: it has its own tests.
 LIFE = {"close"}
@@ -63,7 +64,7 @@ CALLS: Mapping[str, Callable[[Client, Scene], object]] = {
     "turns": lambda client, scene: client.turns(scene.talk.id),
     "update_context": lambda client, scene: client.update_context(scene.queued.id, {"a": 2}),
     "verify": lambda client, scene: client.verify(scene.talk.id),
-    "wait": lambda client, scene: client.wait(scene.done.id, timeout_s=5),
+    "wait": lambda client, scene: client.wait(scene.done.id, timeout_s=BOUND_S),
     "workers": lambda client, _: client.workers(),
 }
 

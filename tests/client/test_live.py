@@ -27,7 +27,8 @@ from tests.client.conftest import World
 from tests.client.running_api import RunningApi
 from tests.client.scripted_api import Request, ScriptedApi
 from tests.http.attempts import Attempt
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 ROWS: Final = 60
 FOLLOWED: Final = 50
@@ -100,7 +101,7 @@ def test_cut_again_and_again_nothing_is_missing_and_nothing_comes_twice(
             if row.seq % 7 == 0:
                 cable.cut()
         for thread in threads:
-            thread.join(30)
+            thread.join(BOUND_S)
             assert not thread.is_alive()
     expected = [(row.seq, row.as_text()) for row in world.client.output(session.id)]
     assert cable.cuts == ROWS // 7
@@ -131,30 +132,31 @@ def test_a_download_that_is_cut_again_and_again_is_whole(
 @pytest.mark.parametrize("kind", OVER_HTTP)
 def test_an_api_that_is_started_anew_is_gone_on_with(world: World, kind: str, writing: tuple[Session, Attempt]) -> None:
     session, attempt = writing
-    first = RunningApi(world.settings)
-    with first:
-        url, heard = first.url, threading.Event()
-        client = OVER_HTTP[kind](settings=world.settings, url=url, token=world.token)
-        followed: list[OutputRow] = []
-        ended: list[Session] = []
+    port, heard = own_port(), threading.Event()
+    url = f"http://127.0.0.1:{port}"
+    followed: list[OutputRow] = []
+    ended: list[Session] = []
+    with OVER_HTTP[kind](settings=world.settings, url=url, token=world.token) as client:
 
         def follow() -> None:
             for row in client.follow(session.id):
                 followed.append(row)
                 heard.set()
 
-        threads = [in_background(follow), in_background(lambda: ended.append(client.wait(session.id)))]
-        attempt.write(b"before")
-        assert heard.wait(10)
-    attempt.write(b"while it is away")
-    with RunningApi(world.settings, port=urlsplit(url).port or 0):
-        until(lambda: len(followed) > 1, what="what was written meanwhile")
-        attempt.write(b"after")
-        attempt.complete()
-        for thread in threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        client.close()
+        with RunningApi(world.settings, port) as first:
+            threads = [in_background(follow), in_background(lambda: ended.append(client.wait(session.id)))]
+            attempt.write(b"before")
+            assert heard.wait(BOUND_S)
+            # Each has begun with a look at the session: an API that has never answered is not waited for.
+            until(lambda: first.answered >= 2, what="the first look of both")
+        attempt.write(b"while it is away")
+        with RunningApi(world.settings, port):
+            until(lambda: len(followed) > 1, what="what was written meanwhile")
+            attempt.write(b"after")
+            attempt.complete()
+            for thread in threads:
+                thread.join(BOUND_S)
+                assert not thread.is_alive()
     assert [row.as_text() for row in followed] == ["before", "while it is away", "after"]
     assert [session.status for session in ended] == [Status.COMPLETED]
 
@@ -251,7 +253,7 @@ def test_a_cancelled_follower_leaves_at_once_and_the_client_goes_on(
             await heard.wait()
             following.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(following, 2)
+                await asyncio.wait_for(following, BOUND_S)
             assert (await client.get(session.id)).status is Status.RUNNING
 
     asyncio.run(main())
