@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+import redis
+
 from gsd_tasks.http.live import LiveTail
+from gsd_tasks.http.live.lookout import Lookout
 from gsd_tasks.http.live.story import BEGINNING, Position
 from gsd_tasks.http.live.tail import Tail
 from tests.http.events import Told, read_events, seqs
-
-BOUND_S = 30
+from tests.waiting import BOUND_S, LOOK_S
 
 
 class Follower:
@@ -49,6 +52,33 @@ class Follower:
         self.bodies.append(body)
         self.told += read_events(body)
         self._more.set()
+
+
+class Looks:
+    """Counts what the lookout does once a second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done = 0
+        look = Lookout._look
+
+        async def counted(lookout: Lookout) -> None:
+            await look(lookout)
+            self.done += 1
+
+        monkeypatch.setattr(Lookout, "_look", counted)
+
+    async def more(self, number: int) -> None:
+        """So many have been done. Of two, one has begun after the call."""
+        wanted = self.done + number
+        while self.done < wanted:  # noqa: ASYNC110 (the lookout knows nothing of tests)
+            await asyncio.sleep(LOOK_S)
+
+
+async def listened_at(redis_url: str, *channels: str) -> None:
+    """Bells that ring from now on are heard."""
+    with redis.Redis.from_url(redis_url) as client:
+        while not all(listeners for _, listeners in client.pubsub_numsub(*channels)):  # noqa: ASYNC110 (it is Redis that knows)
+            await asyncio.sleep(LOOK_S)
 
 
 def running(live: LiveTail, test: Callable[[LiveTail], Awaitable[None]]) -> None:

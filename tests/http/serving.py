@@ -17,7 +17,8 @@ from fastapi import FastAPI
 
 from gsd_tasks.http.app import create_app
 from gsd_tasks.settings import Settings, read_settings
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 HOST = "127.0.0.1"
 FROM = "tests.http.serving:app"
@@ -32,13 +33,17 @@ class Stream:
     """A GET whose answer is read as it comes."""
 
     def __init__(self, port: int, path: str, token: str, last_event_id: str | None = None) -> None:
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=20)
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=BOUND_S)
         headers = {"Authorization": f"Bearer {token}"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
-        self._connection.request("GET", path, headers=headers)
-        self._socket = self._connection.sock
-        self.answer = self._connection.getresponse()
+        try:
+            self._connection.request("GET", path, headers=headers)
+            self._socket = self._connection.sock
+            self.answer = self._connection.getresponse()
+        except BaseException:
+            self._connection.close()
+            raise
         self.status = self.answer.status
         self.body = b""
 
@@ -106,7 +111,7 @@ class Server(Streams):
         """With its streams: off the main thread it hears of no signal, and would wait for them."""
         self.close_streams()
         self.uvicorn.should_exit = True
-        self._thread.join(10)
+        self._thread.join(BOUND_S)
         assert not self._thread.is_alive()
 
 
@@ -115,8 +120,7 @@ class Api(Streams):
 
     def __init__(self, env: Mapping[str, str]) -> None:
         super().__init__()
-        with socket.create_server((HOST, 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = own_port()
         self._env = {**env, "PYTHONPATH": str(Path(__file__).parents[2])}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -124,7 +128,7 @@ class Api(Streams):
         """A new one, that answers."""
         command = [sys.executable, "-m", "uvicorn", "--factory", FROM, "--port", str(self.port), "--no-access-log"]
         self.process = subprocess.Popen(command, env=self._env, stderr=subprocess.DEVNULL)
-        until(self._answers, timeout_s=30, what="the API")
+        until(self._answers, timeout_s=BOUND_S, what="the API")
         return self.process
 
     def close(self) -> None:

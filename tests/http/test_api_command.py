@@ -6,7 +6,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from gsd_tasks.domain.tokens import TokenText
 from gsd_tasks.http.serve import Front, serve
 from gsd_tasks.settings import Settings
 from tests.http.serving import HOST, process_env
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,9 +45,9 @@ class Command:
 
     def ended(self) -> int:
         """Its exit code, once it has said all."""
-        code = self.process.wait(30)
+        code = self.process.wait(BOUND_S)
         for thread in self._threads:
-            thread.join(10)
+            thread.join()
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -71,17 +71,11 @@ def commands() -> Iterator[list[Command]]:
         command.close()
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
 def get(port: int, path: str, token: object = None, context: ssl.SSLContext | None = None) -> tuple[int, str]:
     if context is None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, port, timeout=BOUND_S)
     else:
-        connection = http.client.HTTPSConnection(HOST, port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection(HOST, port, timeout=BOUND_S, context=context)
     try:
         connection.request("GET", path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
@@ -104,12 +98,12 @@ def api(*arguments: object) -> list[str]:
 def test_it_listens_where_it_is_told_says_so_and_ends_when_it_is_told(
     env: dict[str, str], token: TokenText, commands: list[Command]
 ) -> None:
-    port, figures = free_port(), free_port()
+    port, figures = own_port(), own_port()
     command = Command(
         api("--port", port), env | {"GSD_API_METRICS": f"{HOST}:{figures}", "GSD_API_HOSTS": "gsd.example"}
     )
     commands.append(command)
-    until(lambda: is_up(port), timeout_s=30, what="the API")
+    until(lambda: is_up(port), timeout_s=BOUND_S, what="the API")
     assert command.said == [f"listening at http://{HOST}:{port}\n"]
     assert get(port, "/v1/workers")[0] == 401
     assert get(port, "/v1/workers", token) == (200, "[]")
@@ -128,10 +122,10 @@ def test_it_listens_where_it_is_told_says_so_and_ends_when_it_is_told(
 
 
 def test_uvicorn_runs_it_by_the_name_of_the_app(env: dict[str, str], token: TokenText, commands: list[Command]) -> None:
-    port = free_port()
+    port = own_port()
     command = [sys.executable, "-m", "uvicorn", "api:app", "--port", str(port), "--log-level", "warning"]
     commands.append(Command(command, env))
-    until(lambda: is_up(port), timeout_s=30, what="the API")
+    until(lambda: is_up(port), timeout_s=BOUND_S, what="the API")
     assert get(port, "/v1/workers", token) == (200, "[]")
 
 
@@ -160,11 +154,11 @@ def test_with_a_certificate_it_speaks_tls_and_nothing_else(
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run([*made, *names], cwd=tmp_path, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
-    port = free_port()
+    port = own_port()
     command = Command(api("--port", port, "--certfile", tmp_path / "cert.pem", "--keyfile", tmp_path / "key.pem"), env)
     commands.append(command)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    until(lambda: is_up(port, trusting), timeout_s=30, what="the API")
+    until(lambda: is_up(port, trusting), timeout_s=BOUND_S, what="the API")
     assert command.said == [f"listening at https://{HOST}:{port}\n"]
     assert get(port, "/v1/workers", token, trusting) == (200, "[]")
     with pytest.raises(OSError, match=r"."):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import event
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.http.live import LiveTail, lookout
+from gsd_tasks.http.live import tail as tail_module
 from gsd_tasks.http.live.pages import ENTRIES, ROWS
 from gsd_tasks.http.live.story import BEGINNING, Position
 from gsd_tasks.http.live.tail import Tail
@@ -22,10 +24,13 @@ from gsd_tasks.store import Database, history
 from gsd_tasks.store.history import Cursor
 from tests.http.attempts import Attempt, enqueue
 from tests.http.events import Told, read_events, seqs
-from tests.http.following import Follower, running
+from tests.http.following import Follower, Looks, listened_at, running
+from tests.waiting import BOUND_S
 
 FOLLOWERS = 50
 NO_REDIS = "redis://127.0.0.1:1/0"
+#: The bound on a test's time comes first.
+NEVER_S = 10 * BOUND_S
 Test = Callable[[LiveTail], Awaitable[None]]
 
 
@@ -35,6 +40,11 @@ def statements(database: Database) -> list[str]:
     sent: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda _c, _u, statement, *_: sent.append(statement))
     return sent
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def run(settings: Settings, database: Database) -> Callable[..., None]:
 
 
 def test_followers_of_one_session_cost_one_read_a_wake_up(
-    database: Database, redis_url: str, statements: list[str], run: Callable[..., None]
+    database: Database, redis_url: str, statements: list[str], looks: Looks, run: Callable[..., None]
 ) -> None:
     """A read is a statement for the transitions and one for the rows; and once a second it is looked, for all."""
     session_id = enqueue(database)
@@ -57,9 +67,10 @@ def test_followers_of_one_session_cost_one_read_a_wake_up(
     async def test(live: LiveTail) -> None:
         with live.session(session_id) as tail:
             followers = [Follower(tail) for _ in range(FOLLOWERS)]
-            await asyncio.sleep(1.5)
-            statements.clear()
-            begun = time.monotonic()
+            await listened_at(redis_url, session_channel(session_id))
+            # The first look finds it new.
+            await _quiet(looks, statements)
+            before = looks.done
             for number in range(1, 11):
                 attempt.write(b"line")
                 ring_once(redis_url, (session_channel(session_id), ""))
@@ -68,35 +79,37 @@ def test_followers_of_one_session_cost_one_read_a_wake_up(
             attempt.complete()
             ring_once(redis_url, (session_channel(session_id), ""))
             told = [await follower.end() for follower in followers]
-            looks = int(time.monotonic() - begun) + 1
+            # One may be under way.
+            looked = looks.done - before + 1
         assert all(events == told[0] for events in told)
         assert seqs(told[0]) == list(range(1, 11))
         reads = [statement for statement in statements if statement.startswith("SELECT") and "leases" not in statement]
         # Eleven wake-ups, and each look may have brought one more.
-        assert 22 <= len(reads) <= 22 + 2 * looks
+        assert 22 <= len(reads) <= 22 + 2 * looked
 
     run(test, redis_url)
 
 
 def test_all_sessions_that_are_followed_cost_one_statement_a_second_and_none_where_nobody_follows(
-    database: Database, redis_url: str, statements: list[str], run: Callable[..., None]
+    database: Database, redis_url: str, statements: list[str], looks: Looks, run: Callable[..., None]
 ) -> None:
     session_ids = [enqueue(database) for _ in range(20)]
 
     async def test(live: LiveTail) -> None:
         statements.clear()
-        await asyncio.sleep(1.2)
+        await looks.more(2)
         assert statements == []
-        tails = [live.session(session_id) for session_id in session_ids]
-        followers = [Follower(tail.__enter__()) for tail in tails]
-        # The first look finds all of them new.
-        await asyncio.sleep(1.5)
-        statements.clear()
-        await asyncio.sleep(2.2)
-        assert 2 <= len(statements) <= 3
-        assert all(len(follower.told) == 1 for follower in followers)
-        for tail in tails:
-            tail.__exit__(None, None, None)
+        with ExitStack() as following:
+            followers = [Follower(following.enter_context(live.session(session_id))) for session_id in session_ids]
+            await listened_at(redis_url, *map(session_channel, session_ids))
+            # The first look finds all of them new.
+            await _quiet(looks, statements)
+            begun, before = time.monotonic(), looks.done
+            await looks.more(3)
+            # One may have been asked for, and is not answered.
+            assert len(statements) - (looks.done - before) in (0, 1)
+            assert time.monotonic() - begun >= 2 * lookout.LOOK_S
+            assert all(len(follower.told) == 1 for follower in followers)
 
     run(test, redis_url)
 
@@ -109,7 +122,7 @@ def test_a_bell_brings_what_happened_at_once_also_where_an_older_transaction_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody looks here: whatever comes is heard of by bells."""
-    monkeypatch.setattr(lookout, "LOOK_S", 60)
+    monkeypatch.setattr(lookout, "LOOK_S", 10 * BOUND_S)
 
     async def test(live: LiveTail) -> None:
         session_id = enqueue(database)
@@ -117,7 +130,7 @@ def test_a_bell_brings_what_happened_at_once_also_where_an_older_transaction_is_
         with live.session(session_id) as tail, live.history() as all_of_them:
             follower = Follower(tail)
             told = asyncio.create_task(_collect(all_of_them, begin, 1))
-            await asyncio.sleep(0.5)
+            await listened_at(redis_url, session_channel(session_id), HISTORY)
             with psycopg.connect(database_url) as older:
                 older.execute("SELECT pg_current_xact_id()")
                 attempt = Attempt(database, session_id)
@@ -133,23 +146,29 @@ def test_a_bell_brings_what_happened_at_once_also_where_an_older_transaction_is_
     run(test, redis_url)
 
 
-def test_without_redis_it_comes_within_a_second_or_so(database: Database, run: Callable[..., None]) -> None:
+def test_without_redis_it_comes_within_a_second_or_so(
+    database: Database, looks: Looks, run: Callable[..., None]
+) -> None:
+    """By looks, of which there is one a second: at the latest by one that begins after the commit."""
+
     async def test(live: LiveTail) -> None:
         session_id = enqueue(database)
         begin = await live.now()
         with live.session(session_id) as tail, live.history() as all_of_them:
             follower = Follower(tail)
             told = asyncio.create_task(_collect(all_of_them, begin, 2))
-            await asyncio.sleep(1.2)
-            begun = time.monotonic()
+            await looks.more(2)
             attempt = Attempt(database, session_id)
             attempt.write(b"line")
+            before = looks.done
             await follower.until(1)
-            assert time.monotonic() - begun < 2
+            # More go by while it is read, where many are at work.
+            assert looks.done - before < tail_module.HEARTBEAT_S / lookout.LOOK_S
             attempt.complete()
+            before = looks.done
             assert (await follower.end())[-1].name == "end"
             assert [each.name for each in await told] == ["session:started", "session:completed"]
-            assert time.monotonic() - begun < 4
+            assert looks.done - before < tail_module.HEARTBEAT_S / lookout.LOOK_S
 
     run(test, NO_REDIS)
 
@@ -267,7 +286,7 @@ def test_a_wait_for_the_end_is_over_with_the_session_or_the_time_or_the_api(
         session_id = enqueue(database)
         attempt = Attempt(database, session_id)
         await live.wait_for_end(session_id, 0.2)
-        waits = [asyncio.create_task(live.wait_for_end(session_id, 20)) for _ in range(10)]
+        waits = [asyncio.create_task(live.wait_for_end(session_id, NEVER_S)) for _ in range(10)]
         await asyncio.sleep(0.2)
         attempt.write(b"line")
         ring_once(redis_url, (session_channel(session_id), ""))
@@ -275,15 +294,25 @@ def test_a_wait_for_the_end_is_over_with_the_session_or_the_time_or_the_api(
         assert not any(wait.done() for wait in waits)
         attempt.complete()
         ring_once(redis_url, (session_channel(session_id), ""))
-        async with asyncio.timeout(3):
-            await asyncio.gather(*waits)
-            await live.wait_for_end(session_id, 20)
-            other = asyncio.create_task(live.wait_for_end(enqueue(database), 20))
-            await asyncio.sleep(0.1)
-            live.say_farewell()
-            await other
+        await asyncio.gather(*waits)
+        await live.wait_for_end(session_id, NEVER_S)
+        other = asyncio.create_task(live.wait_for_end(enqueue(database), NEVER_S))
+        await asyncio.sleep(0.1)
+        live.say_farewell()
+        await other
 
     run(test, redis_url)
+
+
+async def _quiet(looks: Looks, statements: list[str]) -> None:
+    """Nothing more is read than a look asks for; and nothing has been asked since."""
+    asked = 0
+    while asked != 1:
+        await looks.more(1)
+        statements.clear()
+        await looks.more(1)
+        asked = len(statements)
+    statements.clear()
 
 
 async def _collect(tail: Tail[Cursor], cursor: Cursor, number: int) -> list[Told]:

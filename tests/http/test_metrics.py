@@ -17,6 +17,8 @@ from gsd_tasks.http.metrics import Metrics
 from gsd_tasks.http.metrics_place import Place, served
 from gsd_tasks.service.tally import News
 from gsd_tasks.store.load import Load, Outputs
+from tests.ports import own_port
+from tests.waiting import BOUND_S
 
 GOOD = {"command": ["true"], "working_dir": "/"}
 
@@ -58,12 +60,11 @@ def figures(client: Asked) -> Metrics:
 
 @pytest.fixture
 def place() -> Place:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return Place("127.0.0.1", free.getsockname()[1])
+    return Place("127.0.0.1", own_port())
 
 
 def get(place: Place, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = http.client.HTTPConnection(place.host, place.port, timeout=10)
+    connection = http.client.HTTPConnection(place.host, place.port, timeout=BOUND_S)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -142,7 +143,7 @@ def test_at_an_address_of_their_own_they_are_alone(place: Place) -> None:
 def test_who_is_slow_there_holds_up_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics_place._Handler.timeout == metrics_place.SILENCE_S
     monkeypatch.setattr(metrics_place._Handler, "timeout", 0.3)
-    with served(f"{place.host}:{place.port}", CollectorRegistry()), socket.create_connection(place, 10) as slow:
+    with served(f"{place.host}:{place.port}", CollectorRegistry()), socket.create_connection(place, BOUND_S) as slow:
         slow.sendall(b"GET /metr")
         assert get(place, "/metrics")[0] == 200
         assert slow.recv(1) == b"", "he is left"

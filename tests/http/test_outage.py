@@ -22,7 +22,7 @@ from gsd_tasks.http.problems import RETRY_AFTER_S
 from gsd_tasks.settings import Settings
 from tests.http.conftest import asked
 from tests.http.test_hostile import said
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 NOWHERE = "127.0.0.1:1"
 SECRET = "hunter2"
@@ -90,7 +90,7 @@ def test_while_redis_hangs_those_who_ask_whether_it_is_ready_take_nobodys_thread
 
     def hears_redis(client: DatabaseClient) -> bool:
         asked_redis.append(client)
-        return not answered.wait(30)
+        return not answered.wait(BOUND_S)
 
     monkeypatch.setattr(DatabaseClient, "hears_redis", hears_redis)
     with asked(create_app(settings)) as api, ThreadPoolExecutor(3 * THREADS) as strangers:
@@ -111,7 +111,7 @@ def test_what_takes_long_leaves_threads_for_what_does_not(settings: Settings, mo
 
     def verify(_client: DatabaseClient, session_id: object) -> Verified:
         begun.append(session_id)
-        assert done.wait(30)
+        assert done.wait(BOUND_S)
         raise NoSuchSession("0")
 
     monkeypatch.setattr(DatabaseClient, "verify", verify)
@@ -119,7 +119,7 @@ def test_what_takes_long_leaves_threads_for_what_does_not(settings: Settings, mo
         verifying = [callers.submit(api.get, "/v1/sessions/0/verify") for _ in range(2 * THREADS)]
         until(lambda: len(begun) >= dear.MOST, what="the first of them")
         try:
-            assert callers.submit(api.get, "/v1/workers").result(10).status_code == 200
+            assert callers.submit(api.get, "/v1/workers").result(BOUND_S).status_code == 200
             assert len(begun) == dear.MOST
         finally:
             done.set()

@@ -17,7 +17,7 @@ from gsd_tasks.http import lingering, protocol
 from gsd_tasks.http.bounds import Bounds
 from gsd_tasks.http.protocol import BoundedProtocol
 from gsd_tasks.http.serve import LARGEST_HEAD
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 PATIENCE_S = 0.5
 HOST = b"Host: 127.0.0.1\r\n"
@@ -56,7 +56,7 @@ def port() -> Iterator[int]:
         until(lambda: server.started, what="the server")
         yield listener.getsockname()[1]
         server.should_exit = True
-        thread.join(10)
+        thread.join(BOUND_S)
 
 
 class Stranger:
@@ -146,7 +146,7 @@ def test_who_asks_again_and_again_and_takes_no_answer_is_left(stranger: Stranger
             return True
         return False
 
-    until(has_been_left, timeout_s=30, what="the end of a connection that nobody reads")
+    until(has_been_left, timeout_s=BOUND_S, what="the end of a connection that nobody reads")
 
 
 def test_a_body_of_two_lengths_is_refused_with_all_that_follows_it(stranger: Stranger) -> None:

@@ -25,7 +25,7 @@ from tests.chaos.netns import Cable, Cut
 from tests.http.attempts import Attempt, enqueue
 from tests.http.events import read_events, seqs
 from tests.http.serving import Api, process_env, served
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 MIB = 1024 * 1024
 ROWS = 100_000
@@ -119,7 +119,7 @@ def test_a_follower_that_is_gone_without_a_word_is_noticed(
                 time.sleep(2)
                 assert len(visits)
                 network.submit(cable.cut, Cut.DOWN).result()
-                until(lambda: not len(visits), timeout_s=15, what="its end")
+                until(lambda: not len(visits), timeout_s=BOUND_S, what="its end")
             finally:
                 follower.kill()
                 follower.wait()

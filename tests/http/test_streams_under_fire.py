@@ -30,7 +30,7 @@ from gsd_tasks.wire.plain import plain
 from tests.cluster import Cluster
 from tests.http.events import Told, read_events
 from tests.http.serving import Api, Stream, process_env
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 ATTACKS_S = float(os.environ.get("GSD_TEST_STREAMS_S", "8"))
 SESSIONS = 3
@@ -147,7 +147,7 @@ def test_streams_that_are_cut_are_told_exactly_what_postgres_has(
         paths = [f"/v1/sessions/{session.id}/events" for session in sessions for _ in range(FOLLOWERS_OF_EACH)]
         followers = [Follower(api.port, path, token, seed=number) for number, path in enumerate(paths)]
         of_all = Follower(api.port, "/v1/events?after=0.0.0", token, seed=99)
-        until(lambda: any(cluster.client.get(session.id).seq for session in sessions), timeout_s=60, what="output")
+        until(lambda: any(cluster.client.get(session.id).seq for session in sessions), timeout_s=BOUND_S, what="output")
         attacks: dict[str, Callable[[], object]] = {
             "worker kills": attack_worker,
             "API kills": partial(_kill, api),
@@ -189,7 +189,7 @@ def _kill(api: Api) -> None:
 def _stop(api: Api) -> None:
     assert api.process is not None
     api.process.terminate()
-    assert api.process.wait(10) in (0, -15)
+    assert api.process.wait(BOUND_S) in (0, -15)
     api.start()
 
 
