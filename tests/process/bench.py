@@ -19,9 +19,11 @@ from gsd_tasks.process.nursery import Nursery
 from gsd_tasks.process.shim import tree
 from gsd_tasks.process.spool.exits import ExitRecord, read_exit
 from gsd_tasks.process.spool.reader import SpoolReader
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = BOUND_S
+#: No bound of a child's that a test is not about comes first.
+FAR_S: Final = 10 * BOUND_S
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Running:
     def __init__(self, folder: Path, launched: Launched) -> None:
         self.folder = folder
         self.launched = launched
-        self.link = ShimLink(folder)
+        self.link = ShimLink(folder, patience_s=PATIENCE_S)
         self._reader = SpoolReader(folder)
         self._read = {Stream.STDOUT: b"", Stream.STDERR: b""}
 
@@ -97,21 +99,21 @@ class Bench:
             env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             cwd="/",
             stdin=None,
-            timeout_s=60,
-            idle_timeout_s=60,
+            timeout_s=FAR_S,
+            idle_timeout_s=FAR_S,
             max_output_bytes=1 << 30,
             grace_s=0.2,
-            freeze_bound_s=60,
+            freeze_bound_s=FAR_S,
             interrupt_first=False,
             containment=self.form,
-            deadline_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME) + 60,
+            deadline_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME) + FAR_S,
         )
         return spec._replace(**changes)
 
     def launch(self, spec: LaunchSpec, folder: Path | None = None) -> Launched | NotLaunched:
         folder = folder or self._folder / f"{spec.session_id}-{spec.attempt}"
         self.take_care_of(folder, spec)
-        launched = launch(folder, spec, nursery=self.nursery)
+        launched = launch(folder, spec, PATIENCE_S, nursery=self.nursery)
         if isinstance(launched, Launched):
             self._launched.append(launched)
         return launched

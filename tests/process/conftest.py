@@ -8,15 +8,24 @@ from typing import Final
 
 import pytest
 
+from gsd_tasks.process import link as linking
+from gsd_tasks.process import nursery as nurseries
 from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.process.nursery import Nursery
-from tests.process.bench import Bench
+from tests.process.bench import PATIENCE_S, Bench
 
 STRONGEST: Final = probe()
 
 needs_pid_namespace = pytest.mark.skipif(
     STRONGEST is not Containment.PID_NAMESPACE, reason="this host gives no PID namespace"
 )
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a shim that is well takes its time; where a test is about one that is not, it says so."""
+    monkeypatch.setattr(linking, "TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(nurseries, "PATIENCE_S", PATIENCE_S)
 
 
 @pytest.fixture(

@@ -15,7 +15,7 @@ import pytest
 from gsd_tasks.process.launch import Launched
 from gsd_tasks.process.link import ShimGone
 from gsd_tasks.process.spool.exits import EndedBy
-from tests.process.bench import Bench, Running, eventually
+from tests.process.bench import FAR_S, Bench, Running, eventually
 
 IGNORES_TERM = """
 import os, signal, sys, time
@@ -45,15 +45,17 @@ def test_a_signal_that_ended_the_child_is_recorded(bench: Bench, signum: signal.
 def test_a_child_that_takes_too_long_is_ended(bench: Bench) -> None:
     """By SIGTERM first."""
     began = time.monotonic()
-    record = bench.start("sleep", "60", timeout_s=0.3, grace_s=30).finish().record
+    record = bench.start("sleep", "600", timeout_s=0.3, grace_s=FAR_S).finish().record
 
     assert (record.exit_signal, record.ended_by) == (signal.SIGTERM, EndedBy.TIMEOUT)
-    assert 0.3 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 0.3
 
 
 def test_a_silent_child_is_ended(bench: Bench) -> None:
     """Counted from its last output, in either stream."""
-    running = bench.start("sh", "-c", "for n in 1 2 3 4; do sleep 0.2; echo $n >&2; done; sleep 60", idle_timeout_s=0.6)
+    running = bench.start(
+        "sh", "-c", "for n in 1 2 3 4; do sleep 0.7; echo $n >&2; done; sleep 600", idle_timeout_s=2.5
+    )
 
     finished = running.finish()
 
@@ -88,7 +90,7 @@ def test_a_child_that_ignores_term_is_killed_after_its_grace(bench: Bench) -> No
 
     assert finished.stdout == b"ready\n15\n"
     assert (finished.record.exit_signal, finished.record.ended_by) == (signal.SIGKILL, EndedBy.STOPPED)
-    assert 0.3 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 0.3
 
 
 def test_a_child_that_is_to_be_interrupted_first_gets_all_three(bench: Bench) -> None:

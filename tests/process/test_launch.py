@@ -18,6 +18,7 @@ from gsd_tasks.process.launch import LaunchSpec, NotLaunched
 from gsd_tasks.process.link import ShimLink, ShimSilent
 from gsd_tasks.process.spool.exits import EndedBy, read_exit
 from tests.process.bench import Bench, eventually, pids_of
+from tests.waiting import BOUND_S
 
 ROOT = str(Path(gsd_tasks.__file__).parents[1])
 
@@ -253,7 +254,7 @@ def test_a_child_that_could_not_start_while_its_worker_died_is_recorded(bench: B
     shim.stdout.close()
     shim.stdin.write(spec.encode())
     shim.stdin.close()
-    shim.wait(20)
+    shim.wait(BOUND_S)
 
     ended = read_exit(folder)
 

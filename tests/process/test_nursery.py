@@ -15,6 +15,7 @@ import pytest
 from gsd_tasks.process.nursery import Nursery
 from gsd_tasks.process.shim import entry, linux
 from tests.process.bench import Bench, eventually
+from tests.waiting import BOUND_S
 
 ENTRY = Path(entry.__file__)
 ROOT = str(Path(__file__).parents[2])
@@ -160,7 +161,7 @@ def test_a_shim_of_the_nursery_that_is_killed_is_told_apart(bench: Bench) -> Non
     running = bench.start("sleep", "60")
     running.launched.shim.kill()
 
-    assert running.launched.wait(20)
+    assert running.launched.wait(BOUND_S)
     assert running.launched.shim.returncode == -signal.SIGKILL
 
 

@@ -16,7 +16,8 @@ from gsd_tasks.domain.session import Stream
 from gsd_tasks.process.link import News
 from gsd_tasks.process.spool.exits import read_exit
 from gsd_tasks.process.spool.reader import SpoolReader
-from tests.process.bench import Bench
+from tests.process.bench import Bench, eventually
+from tests.waiting import BOUND_S
 
 WRITE_STDIN = "import os, sys, shutil; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)"
 
@@ -89,7 +90,7 @@ def test_300_megabytes_need_little_memory_and_little_disk(any_bench: Bench) -> N
             peak_kib = max(peak_kib, _peak_rss_kib(running.launched.shim_pid))
             news.wait(5)
 
-    assert running.launched.wait(20)
+    assert running.launched.wait(BOUND_S)
     assert 0 < peak_kib < 40_000
     assert len(list(running.folder.glob("*.seg"))) == 1
 
@@ -161,10 +162,14 @@ def test_the_child_works_in_its_folder(bench: Bench) -> None:
 
 def test_the_child_starts_soon(any_bench: Bench) -> None:
     """Most of it is the start of a Python: 0.03 s where this was written. A second is a fault."""
-    began = time.monotonic()
-    any_bench.start("true").finish()
 
-    assert time.monotonic() - began < 5
+    def took_s() -> float:
+        began = time.monotonic()
+        any_bench.start("true").finish()
+        return time.monotonic() - began
+
+    # On a busy machine this one or that may be late, but not all of them.
+    eventually(lambda: took_s() < 1)
 
 
 def _peak_rss_kib(pid: int) -> int:

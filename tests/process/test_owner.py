@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gsd_tasks.process.spool.owner import Owner
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 TAKES = """
 import sys, time
@@ -82,6 +82,6 @@ while taken < 300:
         for _ in range(3)
     ]
     for racer in racers:
-        until(lambda r=racer: r.poll() is not None, timeout_s=60)  # type: ignore[misc]
+        until(lambda r=racer: r.poll() is not None, timeout_s=BOUND_S)  # type: ignore[misc]
         _, said = racer.communicate()
         assert racer.returncode == 0, said
