@@ -19,6 +19,8 @@ PROGRAM = "chromium"
 #: It takes what it is told from descriptor 3, and answers at 4.
 WITH_PIPES = """
 import fcntl, os, sys
+
+from tests.waiting import BOUND_S
 reads, writes = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
 os.dup2(reads, 3)
 os.dup2(writes, 4)
@@ -95,7 +97,7 @@ class Browser:
     def _end(self) -> None:
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(ANSWERS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -16,7 +16,7 @@ from gsd_tasks.client import Client
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.process.contain import kill_shim, shim_is_alive
 from gsd_tasks.settings import Settings
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 class Cluster:
@@ -86,7 +86,7 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         """A worker that is ready to take sessions."""
         process = self.start_worker(name, *arguments, env=env)
-        until(lambda: self.is_up(process), timeout_s=60, what=f"worker {name}")
+        until(lambda: self.is_up(process), timeout_s=BOUND_S, what=f"worker {name}")
         return process
 
     def start_worker(

@@ -91,7 +91,7 @@ def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster
     for name, worker in workers.items():
         until(lambda n=name: _runs_on(cluster, n), timeout_s=BOUND_S)  # type: ignore[misc]
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(BOUND_S) == 0
         cluster.worker(name)
     (cluster.folder / "gate").touch()
 

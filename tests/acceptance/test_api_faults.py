@@ -19,7 +19,7 @@ from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.testing import ApiError, Cut, Hang, OfflineModel, Pings, Text, ToolCall, Turn, by_prompt
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 AFTER_ALL: Final = Text("After all.")
 FORBIDDEN: Final = ToolCall("Bash", {"command": "/usr/bin/mkfifo pipe"})
@@ -216,7 +216,7 @@ def test_each_fault_of_the_api_ends_in_the_right_state_with_words_for_a_newcomer
         assert unsaid == {}
 
         for name in CURED:
-            ended = cluster.client.wait(sessions[name].id, timeout_s=60)
+            ended = cluster.client.wait(sessions[name].id, timeout_s=BOUND_S)
             assert (ended.status, ended.attempt, ended.tries) == (Status.COMPLETED, 2, 1), ended
             assert ended.result is not None
             assert ended.result["text"] == "After all."
@@ -242,7 +242,7 @@ def first_end(cluster: Cluster, session: Session) -> HistoryEntry:
     def ended() -> list[HistoryEntry]:
         return [entry for entry in cluster.client.history(session.id) if entry.from_status is Status.RUNNING]
 
-    return until(ended, timeout_s=120, what=f"the first end of {session.name}")[0]
+    return until(ended, timeout_s=2 * BOUND_S, what=f"the first end of {session.name}")[0]
 
 
 def check_that_it_waits(cluster: Cluster, session: Session) -> None:

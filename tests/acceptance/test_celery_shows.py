@@ -13,7 +13,7 @@ from celery import Celery
 
 from gsd_tasks.domain.state import Status
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Events = list[dict[str, Any]]
 
@@ -52,16 +52,16 @@ def test_celery_shows_how_each_session_ended(cluster: Cluster, redis_url: str) -
         folder, client = cluster.folder, cluster.client
         done = client.enqueue(command=["sh", "-c", f": {secret}"], working_dir=folder)
         failed = client.enqueue(command=["sh", "-c", "exit 4"], working_dir=folder, env={"SECRET": secret})
-        client.wait(done.id, timeout_s=10)
-        client.wait(failed.id, timeout_s=10)
+        client.wait(done.id, timeout_s=BOUND_S)
+        client.wait(failed.id, timeout_s=BOUND_S)
         cancelled = client.enqueue(command=["sleep", "600"], working_dir=folder)
         until(lambda: client.get(cancelled.id).status is Status.RUNNING)
         client.cancel(cancelled.id)
-        client.wait(cancelled.id, timeout_s=10)
+        client.wait(cancelled.id, timeout_s=BOUND_S)
         requeued = client.enqueue(command=["sleep", "600"], working_dir=folder, on_lost="requeue")
         until(lambda: client.get(requeued.id).status is Status.RUNNING)
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(BOUND_S)
 
         wanted = {
             done.id: "task-succeeded",

@@ -27,7 +27,7 @@ from tests.acceptance.test_cli import MESS, Shell
 from tests.client.running_api import RunningApi, make_token
 from tests.cluster import Cluster
 from tests.http.attempts import Attempt
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 IMPORTED = "import sys; from gsd_tasks.cli import main; main(['ps']); print(*sys.modules, file=sys.stderr)"
 
@@ -101,7 +101,7 @@ def test_a_laptop_needs_no_more_than_the_api(laptop: Shell, call: Call, cluster:
     assert call("wait", "--timeout", "0.1", id_).code == 124
     assert "running" in call("ps", "--status", "running").out
     (tmp_path / "go").write_text("gone\n")
-    assert following.communicate(timeout=20)[0] == b"gone\n"
+    assert following.communicate(timeout=BOUND_S)[0] == b"gone\n"
     assert following.returncode == 0
     assert call("wait", id_).code == 0
 
@@ -118,7 +118,7 @@ def test_a_laptop_needs_no_more_than_the_api(laptop: Shell, call: Call, cluster:
     assert running.stderr is not None
     until(lambda: b"started" in running.stderr.readline(), what="its start")  # type: ignore[union-attr]
     running.send_signal(signal.SIGINT)
-    assert running.wait(30) == 130
+    assert running.wait(BOUND_S) == 130
     running.communicate()
     [cancelled] = json.loads(call("ps", "--status", "cancelled", "--json").out)
     assert call("retry", cancelled["id"]).code == 0

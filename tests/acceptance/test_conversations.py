@@ -22,7 +22,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.testing import OfflineModel, Request, Text, ToolCall, Turn
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 LANES = 3
 ROUNDS = -(-int(os.environ.get("GSD_TEST_KILLS", "3")) // LANES)
@@ -77,7 +77,7 @@ def test_a_conversation_whose_host_is_lost_is_finished_on_another(
         worker = _host(cluster, model, number + 1)
 
         for session in sessions:
-            ended = cluster.client.wait(session.id, timeout_s=40)
+            ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
             assert (ended.status, ended.attempt) == (Status.COMPLETED, 2 if ended.recoveries else 1), ended
             assert ended.result is not None
             assert ended.result["text"] == "All ten steps are done."
@@ -105,7 +105,7 @@ def test_a_conversation_whose_worker_is_killed_notices_nothing(cluster: Cluster,
         worker.wait()
         worker = _worker(cluster, model, cluster.state_dir)
         for session in sessions:
-            ended = cluster.client.wait(session.id, timeout_s=40)
+            ended = cluster.client.wait(session.id, timeout_s=BOUND_S)
             assert (ended.status, ended.attempt, ended.recoveries) == (Status.COMPLETED, 1, 0), ended
             assert _effects(session) == Counter(range(1, TURNS + 1))
             asked = [request for request in model.requests if request.session_id == str(session.id)]
@@ -119,7 +119,7 @@ def _start(cluster: Cluster) -> list[Session]:
         folder = cluster.folder / f"project-{time.monotonic_ns()}"
         folder.mkdir()
         sessions.append(cluster.client.enqueue(prompt="Do the ten steps", working_dir=folder, allowed_tools=["Bash"]))
-    until(lambda: all(cluster.client.get(s.id).started_at for s in sessions), timeout_s=30)
+    until(lambda: all(cluster.client.get(s.id).started_at for s in sessions), timeout_s=BOUND_S)
     return sessions
 
 

@@ -210,7 +210,7 @@ def test_what_a_lost_host_ran_runs_elsewhere_within_a_lease_and_a_sweep(cluster:
         (renewed_at,) = connection.execute(
             "SELECT expires_at - make_interval(secs => %s) FROM leases", [float(LOST_HOST["GSD_LEASE_S"])]
         ).fetchall()[0]
-    until(lambda: client.get(session.id).attempt == 2, timeout_s=120)
+    until(lambda: client.get(session.id).attempt == 2, timeout_s=2 * BOUND_S)
     (cluster.folder / "gate").touch()
     with psycopg.connect(database_url, autocommit=True) as connection:
         (took,) = connection.execute("SELECT claimed_at - %s FROM attempts WHERE attempt = 2", [renewed_at]).fetchall()[

@@ -24,7 +24,7 @@ from gsd_tasks.domain.session import HistoryEntry, Session
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process.contain import kill_shim, shim_is_alive
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 SESSIONS: Final = int(os.environ.get("GSD_TEST_GRAPH", "40"))
 KILLS: Final = max(2, SESSIONS // 25)
@@ -105,7 +105,7 @@ class Killer:
         name = self._chance.choice(sorted(self._workers))
         victim = self._workers[name]
         # One that is killed before it is up adopts nothing: after a lease of that, its host counts as lost.
-        until(lambda: self._cluster.is_up(victim), timeout_s=60, what=f"worker {name}")
+        until(lambda: self._cluster.is_up(victim), timeout_s=BOUND_S, what=f"worker {name}")
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         self._kills.append((name, datetime.now(UTC)))
@@ -122,7 +122,7 @@ class Killer:
         return max(absences)
 
     def kill_shim(self) -> None:
-        until(self._try_to_kill_shim, timeout_s=60, what="a shim to be alive")
+        until(self._try_to_kill_shim, timeout_s=BOUND_S, what="a shim to be alive")
 
     def _try_to_kill_shim(self) -> bool:
         shims = [lock.parent for lock in sorted(self._cluster.state_dir.glob("spool/*/*/*/shim.lock"))]
@@ -155,7 +155,7 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
     to_run = sum(reason is not Reason.DEPENDENCY for _, reason in expected(nodes).values())
     for kill in range(1, KILLS + 1):
         goal = to_run * kill // (KILLS + 1)
-        until(lambda goal=goal: ended() >= goal, timeout_s=120, what=f"{goal} sessions to end")  # type: ignore[misc]
+        until(lambda goal=goal: ended() >= goal, timeout_s=2 * BOUND_S, what=f"{goal} sessions to end")  # type: ignore[misc]
         if kill % 2 == 0:
             killer.kill_shim()
         killer.kill_worker()
@@ -168,7 +168,7 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
     except AssertionError:
         _tell_of(now(), expected(nodes), cluster)
         raise
-    until(lambda: all(session.status.is_final for session in now().values()), timeout_s=60, what="all to be over")
+    until(lambda: all(session.status.is_final for session in now().values()), timeout_s=BOUND_S, what="all to be over")
     took_s = time.monotonic() - began
 
     stand = now()

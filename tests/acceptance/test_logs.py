@@ -64,7 +64,7 @@ class Up:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(BOUND_S)
 
 
 def parsed(path: Path) -> list[dict[str, Any]]:
@@ -120,11 +120,11 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         good = client.enqueue(command=["echo", PROMPT], working_dir="/tmp")
         failing = client.enqueue(command=["sh", "-c", "exit 3"], working_dir="/tmp", env={"WORD": PROMPT})
         cancelled = client.enqueue(command=["sleep", "600"], working_dir="/tmp")
-        assert client.wait(good.id, timeout_s=60).status is Status.COMPLETED
-        assert client.wait(failing.id, timeout_s=60).status is Status.FAILED
+        assert client.wait(good.id, timeout_s=BOUND_S).status is Status.COMPLETED
+        assert client.wait(failing.id, timeout_s=BOUND_S).status is Status.FAILED
         until(lambda: client.get(cancelled.id).status is Status.RUNNING, timeout_s=BOUND_S)
         client.cancel(cancelled.id)
-        assert client.wait(cancelled.id, timeout_s=60).status is Status.CANCELLED
+        assert client.wait(cancelled.id, timeout_s=BOUND_S).status is Status.CANCELLED
         gate = up.root / "gate"
         script = f"while [ ! -e {gate} ]; do sleep 0.1; done; exit 4"
         adopted = client.enqueue(command=["sh", "-c", script], working_dir="/tmp")
@@ -133,10 +133,10 @@ def test_every_line_of_every_part_is_an_object_that_says_whose_it_is(up: Up) -> 
         # Its connections break, and there is nobody at that address for a moment.
         up.kill("valkey/process.json")
         lost = client.enqueue(command=["true"], working_dir="/tmp")
-        assert client.wait(lost.id, timeout_s=90).status is Status.COMPLETED
+        assert client.wait(lost.id, timeout_s=BOUND_S).status is Status.COMPLETED
         up.kill("parts/worker.json")
         gate.touch()
-        assert client.wait(adopted.id, timeout_s=90).reason is Reason.EXIT_CODE
+        assert client.wait(adopted.id, timeout_s=BOUND_S).reason is Reason.EXIT_CODE
 
         secret = {"Authorization": f"Bearer {token}", "X-Request-Id": "a-proxy-s-own"}
         assert ask(url, f"/v1/sessions?name={PROMPT}", secret) == (200, "a-proxy-s-own")
@@ -224,7 +224,7 @@ def test_uvicorn_that_serves_the_api_by_itself_says_objects_and_no_queries(setti
         assert ask(place, f"/v1/sessions?name={PROMPT}", {})[0] == 401
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(BOUND_S)
 
     assert [(line["path"], line["status"]) for line in parsed(log) if line["event"] == "request"] == [
         ("/v1/sessions", 401)

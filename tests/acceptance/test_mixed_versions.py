@@ -38,7 +38,7 @@ def test_today_s_processes_go_on_while_the_next_schema_is_made_and_start_on_it(
         until(lambda s=session: cluster.client.get(s.id).seq > standing[s.id], timeout_s=BOUND_S)  # type: ignore[misc]
     # Its three slots go to the next worker, of today's code as well, which takes further ones when they are free.
     running.send_signal(signal.SIGTERM)
-    assert running.wait(30) == 0
+    assert running.wait(BOUND_S) == 0
     cluster.worker("one", env=LONG_LEASE)
     with Client(settings=settings) as client:
         further = client.enqueue(command=["sh", "-c", "echo x; exec sleep 600"], working_dir=cluster.folder)
@@ -56,7 +56,7 @@ def test_today_s_processes_go_on_while_the_next_schema_is_made_and_start_on_it(
 
     later.migrate(database_url, TAKES_AWAY)
     refused = cluster.start_worker("two")
-    assert refused.wait(60) == CANNOT_START
+    assert refused.wait(BOUND_S) == CANNOT_START
     assert f"schema {TAKES_AWAY}, which this version" in cluster.logs()
 
 

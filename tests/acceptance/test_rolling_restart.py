@@ -22,13 +22,13 @@ from gsd_tasks.domain.session import OutputRow, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.local.addresses import running_cluster
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.process.contain import kill_shim, marked_processes
 from gsd_tasks.service import tokens
 from gsd_tasks.service.sign import BEAT, MAINTENANCE, Sign, State
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
 from tests.cluster import Cluster
+from tests.ports import own_port
 from tests.waiting import BOUND_S, until
 
 #: How often each process is started anew.
@@ -66,7 +66,7 @@ class Parts:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.api_port, flower_port = choose_port(None), choose_port(None)
+        self.api_port, flower_port = own_port(), own_port()
         self._env = {
             "GSD_DRAIN": "handover",
             **LONG_LEASE,
@@ -104,7 +104,7 @@ class Parts:
         """SIGTERM, its end, and another one."""
         process = self._running[name]
         process.terminate()
-        code = process.wait(60)
+        code = process.wait(BOUND_S)
         assert code == 0, f"{name}: {code}\n{self._cluster.logs()}"
         for node in (MAINTENANCE, BEAT):
             if name.startswith(node):

@@ -19,6 +19,7 @@ from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.testing import OfflineModel, Text, ToolCall
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
+from tests.waiting import BOUND_S
 
 NOBODY = 65534
 LOOK = """
@@ -84,7 +85,7 @@ def test_a_bash_tool_finds_nothing_of_its_worker(secluded: Cluster) -> None:
         session = secluded.client.enqueue(
             prompt="Look around", working_dir=secluded.folder, allowed_tools=["Bash"], timeout_s=60
         )
-        ended = secluded.client.wait(session.id, timeout_s=60)
+        ended = secluded.client.wait(session.id, timeout_s=BOUND_S)
         assert ended.status is Status.COMPLETED, ended
         found = json.loads(model.requests[-1].tool_results[0].text)
         seen_from_outside = _read_as_its_user(secluded, process.pid)
@@ -140,9 +141,9 @@ def test_a_worker_that_takes_over_goes_on_hiding_or_shows_nothing_more(cluster: 
     (secrets_dir / "EXCHANGED").write_text("another value")
 
     cluster.start_worker(env=env)
-    ended = cluster.client.wait(exchanged.id, timeout_s=30)
+    ended = cluster.client.wait(exchanged.id, timeout_s=BOUND_S)
     (cluster.folder / "gate").touch()
-    finished = cluster.client.wait(kept.id, timeout_s=30)
+    finished = cluster.client.wait(kept.id, timeout_s=BOUND_S)
 
     assert (ended.status, ended.reason, ended.attempt) == (Status.FAILED, Reason.NO_SECRET, 1)
     assert "EXCHANGED" in (ended.detail or "")

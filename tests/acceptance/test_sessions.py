@@ -212,7 +212,7 @@ def test_a_worker_that_finishes_hands_back_claude_and_fails_a_command(
         next(cluster.client.follow(session.id))
 
     process.send_signal(number)
-    assert process.wait(30) == code
+    assert process.wait(BOUND_S) == code
     assert cluster.client.get(never.id).reason is Reason.WORKER_STOPPED
     assert cluster.client.get(never.id).status is Status.FAILED
     assert cluster.client.get(again.id).status is Status.QUEUED
@@ -271,7 +271,7 @@ def test_listening_from_a_cursor_misses_nothing(cluster: Cluster) -> None:
     thread.start()
     until(thread.is_alive)
     session = cluster.client.enqueue(command=["echo", "hi"], working_dir=cluster.folder)
-    thread.join(20)
+    thread.join(BOUND_S)
     assert not thread.is_alive()
 
     names = [event.name for event in collected if event.session_id == session.id]
@@ -299,7 +299,7 @@ def test_a_worker_that_could_not_work_is_refused_in_one_line(
     cluster: Cluster, arguments: list[str], problem: str
 ) -> None:
     process = cluster.celery("worker", *arguments)
-    assert process.wait(30) == 125
+    assert process.wait(BOUND_S) == 125
     lines = [line for line in cluster.logs().splitlines() if line.startswith("gsd-tasks: ")]
     assert len(lines) == 1
     assert problem in lines[0]
@@ -307,7 +307,7 @@ def test_a_worker_that_could_not_work_is_refused_in_one_line(
 
 def test_a_worker_without_workspace_roots_is_refused(cluster: Cluster) -> None:
     process = cluster.celery("worker", env={"GSD_WORKSPACE_ROOTS": ""})
-    assert process.wait(30) == 125
+    assert process.wait(BOUND_S) == 125
     assert "GSD_WORKSPACE_ROOTS" in cluster.logs()
 
 

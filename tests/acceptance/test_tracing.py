@@ -81,8 +81,8 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
         alone = client.enqueue(command=["true"], working_dir=str(tmp_path))
         second = cluster.worker(env=env)
         gate.touch()
-        assert client.wait(session.id, timeout_s=60).status is Status.FAILED
-        assert client.wait(alone.id, timeout_s=60).status is Status.COMPLETED
+        assert client.wait(session.id, timeout_s=BOUND_S).status is Status.FAILED
+        assert client.wait(alone.id, timeout_s=BOUND_S).status is Status.COMPLETED
         told = [row.as_bytes().decode().split()[1] for row in client.output(session.id)]
     spans = until(lambda: collector.trace(TRACE_ID), timeout_s=BOUND_S, what="the trace")
     until(lambda: collector.trace(alone.id.int), timeout_s=BOUND_S, what="the other one")
@@ -122,7 +122,7 @@ def test_a_session_is_one_trace_over_the_api_a_worker_that_dies_and_one_that_los
     assert {context and context.trace_id for context in contexts} == {TRACE_ID}
     assert SECRET not in str(spans)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(BOUND_S) == 0
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_collector_that_hangs_or_is_away_delays_nothing(
     for queue in ("a", "b"):
         ids = [cluster.client.enqueue(command=["true"], working_dir=str(tmp_path), queue=queue).id for _ in range(6)]
         for session_id in ids:
-            assert cluster.client.wait(session_id, timeout_s=60).status is Status.COMPLETED
+            assert cluster.client.wait(session_id, timeout_s=BOUND_S).status is Status.COMPLETED
     until(lambda: collector.asked, timeout_s=BOUND_S, what="the first trace")
     for worker in (hanging, away):
         worker.send_signal(signal.SIGINT)

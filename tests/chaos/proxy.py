@@ -13,6 +13,8 @@ import threading
 from enum import StrEnum
 from typing import Final
 
+from tests.waiting import BOUND_S
+
 LOOPBACK: Final = "127.0.0.1"
 CHUNK_BYTES: Final = 64 * 1024
 #: What a worker writes is larger: rows, claims, ends. A ping, a renewal and the greetings of a connection are not.
@@ -159,7 +161,7 @@ class Loop:
             proxy = Proxy(target_port, address)
             return proxy, await proxy.open()
 
-        proxy, port = asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)
+        proxy, port = asyncio.run_coroutine_threadsafe(make(), self._loop).result(BOUND_S)
         self._proxies.append(proxy)
         return proxy, port
 
@@ -169,9 +171,9 @@ class Loop:
     def close(self) -> None:
         for proxy in self._proxies:
             self._loop.call_soon_threadsafe(proxy.close)
-        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(BOUND_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(BOUND_S)
         self._loop.close()
 
     @staticmethod

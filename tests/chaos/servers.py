@@ -15,10 +15,11 @@ import psutil
 import psycopg
 import redis
 
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.postgres import PostgresServer
 from gsd_tasks.local.server import EmbeddedServer, new_password
 from gsd_tasks.local.valkey import ValkeyServer
+from tests.ports import own_port
+from tests.waiting import BOUND_S
 
 #: A killed server comes back with what the system has; only a crash of the machine would lose more.
 POSTGRES: Final = {"fsync": "off", "max_connections": "300"}
@@ -41,7 +42,7 @@ class Attacked:
         return self._stopped or (self._work is not None and not self._work.done())
 
     def start(self) -> None:
-        self._thread.submit(self.server.start).result(120)
+        self._thread.submit(self.server.start).result(2 * BOUND_S)
 
     def restart(self, down_s: float) -> None:
         """Stopped in good order, and back after so long."""
@@ -69,13 +70,13 @@ class Attacked:
         """Wait until it runs again."""
         self.go_on()
         if self._work is not None:
-            self._work.result(60)
+            self._work.result(BOUND_S)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self.heal()
         with contextlib.suppress(Exception):
-            self._thread.submit(self.server.stop).result(60)
+            self._thread.submit(self.server.stop).result(BOUND_S)
         self._thread.shutdown()
 
     def _do(self, work: Callable[[], object]) -> None:
@@ -113,11 +114,11 @@ class Attacked:
 
 
 def make_postgres(folder: Path, tell: Callable[[str], None]) -> Attacked:
-    return Attacked(PostgresServer(folder, choose_port(None), new_password(), extra_settings=POSTGRES), tell)
+    return Attacked(PostgresServer(folder, own_port(), new_password(), extra_settings=POSTGRES), tell)
 
 
 def make_redis(folder: Path, tell: Callable[[str], None]) -> Attacked:
-    return Attacked(ValkeyServer(folder, choose_port(None), new_password()), tell)
+    return Attacked(ValkeyServer(folder, own_port(), new_password()), tell)
 
 
 def wipe_redis(url: str) -> None:

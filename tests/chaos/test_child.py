@@ -15,7 +15,7 @@ from tests.chaos import child
 from tests.chaos.child import Plan, line
 from tests.chaos.load import draw_plan
 from tests.chaos.records import Life, read_lives
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 def start(tmp_path: Path, plan: Plan, attempt: int = 1) -> subprocess.Popen[bytes]:
@@ -35,7 +35,7 @@ def only_life(tmp_path: Path) -> Life:
 def test_a_child_writes_its_lines_and_records_how_much_and_when(tmp_path: Path) -> None:
     began_ns = child.boot_ns()
     process = start(tmp_path, Plan(lines=20, interval_s=0.001, torn_every=5, stderr_every=4, exits=(3,)), attempt=2)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=BOUND_S)
 
     life = only_life(tmp_path)
     assert out == b"".join(line("a-session", 2, "stdout", number) for number in range(1, 16))
@@ -52,7 +52,7 @@ def test_a_child_that_is_killed_has_recorded_all_that_it_wrote(tmp_path: Path) -
     assert process.stdout is not None
     read = process.stdout.read(100_000)
     process.kill()
-    read += process.communicate(timeout=20)[0]
+    read += process.communicate(timeout=BOUND_S)[0]
 
     life = only_life(tmp_path)
     assert life.wrote_bytes["stdout"] <= len(read) <= life.began_bytes["stdout"]
@@ -61,7 +61,7 @@ def test_a_child_that_is_killed_has_recorded_all_that_it_wrote(tmp_path: Path) -
 
 def test_a_helper_has_a_record_of_its_own_and_outlives_its_child(tmp_path: Path) -> None:
     process = start(tmp_path, Plan(lines=5, interval_s=0.01, helper="quiet"))
-    process.communicate(timeout=20)
+    process.communicate(timeout=BOUND_S)
 
     def helper() -> Life:
         return next(life for life in read_lives(tmp_path) if life.is_helper)

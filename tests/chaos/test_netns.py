@@ -31,7 +31,7 @@ from tests.chaos.hosts import Worker
 from tests.chaos.netns import Cable, Cut
 from tests.chaos.records import read_lives
 from tests.chaos.run import judge
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 T = TypeVar("T")
 
@@ -136,13 +136,13 @@ def test_a_worker_whose_link_goes_down_is_fenced_and_takes_new_sessions_when_it_
     until(lambda: holds(cluster, worker) == SLOTS, timeout_s=BACK_WITHIN_S, what="taking new sessions")
     print(f"three sessions taken {time.monotonic() - mended_at:.1f} s after the link's return")  # noqa: T201  (a figure)
 
-    ended = client.wait(moved.id, timeout_s=30)
+    ended = client.wait(moved.id, timeout_s=BOUND_S)
     assert (ended.status, ended.attempt, ended.recoveries) == (Status.COMPLETED, 2, 1)
     for other in others:
         client.cancel(other.id)
     for other in others:
-        client.wait(other.id, timeout_s=30)
-    until(lambda: not spools(cluster), timeout_s=30, what="the end of what was superseded")
+        client.wait(other.id, timeout_s=BOUND_S)
+    until(lambda: not spools(cluster), timeout_s=BOUND_S, what="the end of what was superseded")
     assert not list(judge(found(cluster)))
 
 

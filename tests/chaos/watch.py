@@ -14,6 +14,7 @@ import psycopg
 from gsd_tasks.domain.state import FINAL, Status
 from tests.chaos.clock import S, boot_minus_wall_ns, boot_ns
 from tests.chaos.evidence import Grant
+from tests.waiting import BOUND_S
 
 LOOK_S: Final = 0.1
 CONNECT_S: Final = 2
@@ -85,7 +86,7 @@ class Watch:
     def stop(self) -> None:
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join(20)
+            self._thread.join(BOUND_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

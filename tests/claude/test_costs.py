@@ -18,6 +18,7 @@ from gsd_tasks.domain.transcript import COSTS, read_entry, user_message
 from gsd_tasks.process.claude import claude_argv, claude_env, make_private_dir
 from gsd_tasks.testing import OfflineModel, Text, ToolCall
 from tests.claude.conftest import Claude
+from tests.waiting import BOUND_S
 
 SCRIPT = (ToolCall("Bash", {"command": "/usr/bin/true"}), Text("One."), Text("Two."), Text("Three."))
 
@@ -53,7 +54,7 @@ class Process:
 
     def end(self) -> str:
         """Let it exit; the record that it leaves."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=BOUND_S)
         [path] = self._projects.glob("*/*.jsonl")
         return Path(path).read_text()
 

@@ -25,6 +25,7 @@ from gsd_tasks.domain.state import Status
 from tests.cli.conftest import Run
 from tests.cli.fake_client import WORKER, FakeClient
 from tests.sessions import AT, ID, session
+from tests.waiting import BOUND_S
 
 PROGRAM = "from tests.cli.test_top import run_program; raise SystemExit(run_program())"
 ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -131,7 +132,7 @@ def test_on_a_terminal_it_goes_on_over_an_outage_until_it_is_interrupted() -> No
         assert b"waiting: " not in drawn[-200:]
         os.write(screen.fd, b"\x03")
         screen.until(NORMAL)
-        assert process.wait(20) == 0
+        assert process.wait(BOUND_S) == 0
         assert screen.read.count(ALTERNATE) == screen.read.count(NORMAL) == 1
         assert screen.read.rindex(b"\x1b[?25h") > screen.read.rindex(b"\x1b[?25l")
         assert b"Traceback" not in screen.read
@@ -145,7 +146,7 @@ def test_another_size_is_drawn_at_once_and_a_termination_leaves_the_terminal_as_
         screen.until("…".encode())
         process.terminate()
         screen.until(NORMAL)
-        assert process.wait(20) == 143
+        assert process.wait(BOUND_S) == 143
 
 
 class Screen:

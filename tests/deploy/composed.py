@@ -22,9 +22,10 @@ from typing import Any, Final
 
 import yaml
 
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.postgres import PostgresServer
 from gsd_tasks.process.contain import kill_shim
+from tests.ports import own_port
+from tests.waiting import BOUND_S
 
 ROOT: Final = Path(__file__).parents[2]
 SECRETS: Final = "/run/secrets"
@@ -75,7 +76,7 @@ class Engine:
         self._extra = dict(extra)
         self.compose = read_compose({"SECRETS": str(folder / "secrets"), **variables})
         self.services: dict[str, Any] = self.compose["services"]
-        self.ports = {port: str(choose_port(None)) for port in PORTS}
+        self.ports = {port: str(own_port()) for port in PORTS}
         subprocess.run([ROOT / "deploy/make-secrets", folder / "secrets"], check=True, capture_output=True)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._were_healthy: set[str] = set()
@@ -192,7 +193,7 @@ class Engine:
     def _await(self, name: str, condition: str) -> None:
         match condition:
             case "service_completed_successfully":
-                assert self._processes[name].wait(60) == 0, self.log(name).read_text()
+                assert self._processes[name].wait(BOUND_S) == 0, self.log(name).read_text()
             case "service_healthy":
                 self.await_health(name)
             case _:

@@ -16,7 +16,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.service.node import LAST_WORDS_S
 from gsd_tasks.settings import Settings
 from tests.deploy.composed import ROOT, Engine, read_compose, read_dockerfile, seconds
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 OTHERS = {"postgres", "valkey"}
 PARTS = {"migrate", "worker", "maintenance", "beat", "api", "flower"}
@@ -49,10 +49,10 @@ def test_the_services_of_the_compose_file_run_a_session_and_their_health_checks_
     token = engine.run("api", "gsd-tasks", "token", "create", "me").strip()
     with api_client(engine, token) as client:
         session = client.enqueue(command=["sh", "-c", SAYS_WHERE_IT_IS], working_dir=workspace(engine))
-        client.wait(session.id, timeout_s=60)
+        client.wait(session.id, timeout_s=BOUND_S)
         assert [row.data for row in client.output(session.id)] == ["from a container"]
         long = client.enqueue(command=["sleep", "900"], working_dir=workspace(engine), on_lost="requeue")
-        until(lambda: client.get(long.id).status is Status.RUNNING, timeout_s=60)
+        until(lambda: client.get(long.id).status is Status.RUNNING, timeout_s=BOUND_S)
 
         assert engine.stop("worker") == 0
         assert not engine.is_healthy("worker")

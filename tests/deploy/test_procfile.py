@@ -17,11 +17,11 @@ from gsd_tasks import Client
 from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.domain.state import Status
 from gsd_tasks.local.embedded import EmbeddedServers
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import migrate
 from tests.deploy.debian import debian_servers
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"worker", "maintenance", "beat", "api", "flower"}
@@ -98,8 +98,8 @@ def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
         "GSD_REDIS_URL": settings.redis_url.get_secret_value(),
         "GSD_STATE_DIR": str(settings.state_dir),
         "GSD_WORKSPACE_ROOTS": str(tmp_path),
-        "GSD_API_PORT": str(choose_port(None)),
-        "GSD_FLOWER_PORT": str(choose_port(None)),
+        "GSD_API_PORT": str(own_port()),
+        "GSD_FLOWER_PORT": str(own_port()),
         "GSD_REPUBLISH_S": "1",
         # As the Procfile advises for a runner like this one.
         "GSD_DRAIN": "finish",
@@ -119,20 +119,20 @@ def test_honcho_runs_the_procfile_until_it_is_told_to_stop(
     honcho: Honcho, env: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
     with Client(settings=settings) as client:
-        until(lambda: honcho.lives() and client.workers(), timeout_s=60, what="the worker")
+        until(lambda: honcho.lives() and client.workers(), timeout_s=BOUND_S, what="the worker")
         done = client.enqueue(command=["echo", "by honcho"], working_dir=tmp_path)
-        assert client.wait(done.id, timeout_s=30).status is Status.COMPLETED
+        assert client.wait(done.id, timeout_s=BOUND_S).status is Status.COMPLETED
         for part in sorted(PARTS):
-            until(lambda part=part: honcho.lives() and is_healthy(part, env), timeout_s=60, what=part)  # type: ignore[misc]
+            until(lambda part=part: honcho.lives() and is_healthy(part, env), timeout_s=BOUND_S, what=part)  # type: ignore[misc]
         # Not cut off, but ended, however long it would have gone on.
         running = client.enqueue(command=["sleep", "900"], working_dir=tmp_path, on_lost="requeue")
-        until(lambda: client.get(running.id).status is Status.RUNNING, timeout_s=30)
+        until(lambda: client.get(running.id).status is Status.RUNNING, timeout_s=BOUND_S)
         assert honcho.lives()
 
         honcho.process.send_signal(signal.SIGINT)
-        honcho.process.wait(30)
+        honcho.process.wait(BOUND_S)
 
-        until(lambda: not honcho.left(), timeout_s=30, what="the end of all that it has started")
+        until(lambda: not honcho.left(), timeout_s=BOUND_S, what="the end of all that it has started")
         assert client.get(running.id).status is Status.QUEUED
         assert all(worker.status is WorkerStatus.STOPPED for worker in client.workers())
     assert "KILL" not in honcho.said()

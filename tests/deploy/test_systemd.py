@@ -21,7 +21,7 @@ from gsd_tasks.process.survival import KillMode, Surroundings, Unit, judge
 from gsd_tasks.service.node import LAST_WORDS_S
 from gsd_tasks.settings import Settings
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
 PROGRAM = "/opt/gsd-tasks/bin/gsd-tasks"
@@ -136,7 +136,7 @@ class Started:
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(40)
+                process.wait(BOUND_S)
 
 
 @pytest.fixture
@@ -151,18 +151,18 @@ def test_restarting_a_workers_unit_interrupts_nothing(cluster: Cluster, units: S
     """systemd sends SIGTERM to its main process alone, waits for that, and starts the next one."""
     client = cluster.client
     first = units.start(WORKER, "1")
-    until(lambda: cluster.is_up(first), timeout_s=60)
+    until(lambda: cluster.is_up(first), timeout_s=BOUND_S)
     session = client.enqueue(command=["sh", "-c", "echo one; read x < go; echo two"], working_dir=cluster.folder)
     os.mkfifo(cluster.folder / "go")
-    until(lambda: len(client.output(session.id)) == 1, timeout_s=30)
+    until(lambda: len(client.output(session.id)) == 1, timeout_s=BOUND_S)
 
     first.send_signal(signal.SIGTERM)
     assert first.wait(float(read_unit(WORKER)["Service"]["TimeoutStopSec"][0])) == 0
     second = units.start(WORKER, "1")
-    until(lambda: any(entry.reason is Reason.ADOPTED for entry in client.history(session.id)), timeout_s=60)
+    until(lambda: any(entry.reason is Reason.ADOPTED for entry in client.history(session.id)), timeout_s=BOUND_S)
     (cluster.folder / "go").write_text("\n")
 
-    done = client.wait(session.id, timeout_s=30)
+    done = client.wait(session.id, timeout_s=BOUND_S)
     assert (done.status, done.attempt) == (Status.COMPLETED, 1)
     assert [row.data for row in client.output(session.id)] == ["one", "two"]
     assert {worker.name.partition("@")[0] for worker in client.workers()} == {"1"}

@@ -16,10 +16,10 @@ import redis
 from gsd_tasks.domain.session import Session
 from gsd_tasks.domain.state import Status
 from gsd_tasks.local.embedded import EmbeddedServers
-from gsd_tasks.local.ports import choose_port
 from tests.cluster import Cluster
 from tests.databases import own_database
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 #: What a page must never show, whatever it stands in.
 SECRET = "marker-of-what-is-secret"
@@ -60,12 +60,12 @@ class World:
         self.flower = self.cluster.celery("flower", env=env)
 
     def wait_for_flower(self) -> None:
-        until(self.answers, timeout_s=60, what="Flower")
+        until(self.answers, timeout_s=BOUND_S, what="Flower")
 
     def stop_flower(self, number: signal.Signals) -> int:
         assert self.flower is not None
         self.flower.send_signal(number)
-        return self.flower.wait(30)
+        return self.flower.wait(BOUND_S)
 
     def answers(self) -> bool:
         assert self.flower is not None
@@ -104,7 +104,7 @@ def world(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) ->
         own_database(servers) as database_url,
         Cluster(database_url, servers.redis_url, tmp_path_factory.mktemp("flower")) as cluster,
     ):
-        world = World(cluster, choose_port(None))
+        world = World(cluster, own_port())
         world.start_flower()
         _work(world)
         world.wait_for_flower()
@@ -131,18 +131,18 @@ def _work(world: World) -> None:
     sessions["missing"] = client.enqueue(command=[f"no-{SECRET}"], working_dir=folder, name="missing")
     enqueue("again", "exit 5", max_tries=3)
     for name in ("done", "failed", "missing"):
-        sessions[name] = client.wait(sessions[name].id, timeout_s=30)
+        sessions[name] = client.wait(sessions[name].id, timeout_s=BOUND_S)
     until(lambda: client.get(sessions["again"].id).attempt == 1 and client.get(sessions["again"].id).tries == 1)
     enqueue("cancelled", "sleep 600")
     until(lambda: client.get(sessions["cancelled"].id).status is Status.RUNNING)
     client.cancel(sessions["cancelled"].id)
-    client.wait(sessions["cancelled"].id, timeout_s=30)
+    client.wait(sessions["cancelled"].id, timeout_s=BOUND_S)
 
     enqueue(HOSTILE, "sleep 600")
     enqueue("long", "sleep 600")
     enqueue("claude", env={"ANTHROPIC_API_KEY": SECRET})
     for name in (HOSTILE, "long", "claude"):
-        until(lambda n=name: client.get(sessions[n].id).status is Status.RUNNING, timeout_s=30)  # type: ignore[misc]
+        until(lambda n=name: client.get(sessions[n].id).status is Status.RUNNING, timeout_s=BOUND_S)  # type: ignore[misc]
     enqueue("never", "true")
     client.cancel(sessions["never"].id)
     enqueue("queued", "true")

@@ -10,6 +10,7 @@ import pytest
 
 from gsd_tasks.celery_flower import state
 from gsd_tasks.celery_flower.state import HEARD, SessionEvents
+from tests.waiting import BOUND_S
 
 
 class Loop:
@@ -64,9 +65,9 @@ def test_a_redis_that_was_away_is_heard_again_soon(
         max_tasks_in_memory=10,
     )
     events.start()
-    assert heard.wait(10)
+    assert heard.wait(BOUND_S)
     events.stop()
-    events.join(10)
+    events.join(BOUND_S)
     assert not events.is_alive()
     assert events.state.workers["gsd@here"].active == 3
     assert capsys.readouterr().err.count("no Redis") == 1

@@ -14,11 +14,12 @@ import pytest
 
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.local.api_place import ApiPlace, choose_place
-from gsd_tasks.local.ports import HIGHEST, LOWEST, choose_port
+from gsd_tasks.local.ports import HIGHEST, LOWEST
 from gsd_tasks.local.stamp import Stamp
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.settings import Settings
 from tests.local.conftest import is_alive, wait_for
+from tests.ports import own_port
 
 SERVER = """
 import http.server, sys
@@ -62,7 +63,7 @@ def test_what_makes_no_sense_is_not_remembered(state: StateDir, remembered: Any)
 
 
 def test_a_port_that_is_set_is_the_one_or_none(state: StateDir) -> None:
-    free = choose_port(None)
+    free = own_port()
     chosen = choose_place(settings(), state)
     assert choose_place(settings(api_port=free), state) == ApiPlace("127.0.0.1", free)
     assert choose_place(settings(), state) == chosen  # which is not forgotten over it
@@ -103,7 +104,7 @@ def test_the_api_of_a_former_up_makes_room_first(state: StateDir) -> None:
 
 
 def test_it_is_up_when_it_listens_itself_and_is_well() -> None:
-    well, ill = (ApiPlace("127.0.0.1", choose_port(None)) for _ in range(2))
+    well, ill = (ApiPlace("127.0.0.1", own_port()) for _ in range(2))
     assert not well.is_served_by(os.getpid())
     codes = {well: "200", ill: "503"}
     servers = {

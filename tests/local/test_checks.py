@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gsd_tasks.local import checks
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.service.findings import State
 from gsd_tasks.settings import Settings
 from tests.local.conftest import answering
+from tests.ports import own_port
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_port_is_free_or_ours_or_somebody_elses(tmp_path: Path) -> None:
         told = Settings(state_dir=tmp_path, api_port=api, flower_port=flower)
         return [(finding.state, f"{finding.found}; {finding.detail}") for finding in checks.ports(told)]
 
-    free = choose_port(None)
+    free = own_port()
     assert found(free, 0) == [(State.OK, f"127.0.0.1 port {free} is free; None"), (State.OK, "any; None")]
     with answering(200, "/healthz") as api, answering(401, "/healthcheck") as flower:
         assert [state for state, _ in found(api, flower)] == [State.OK, State.OK]

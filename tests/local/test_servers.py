@@ -22,10 +22,10 @@ from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, Inv
 from gsd_tasks.local import postgres, server_user
 from gsd_tasks.local.embedded import embedded_servers
 from gsd_tasks.local.part import Become
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.local.postgres import PostgresServer
 from gsd_tasks.local.valkey import ValkeyServer
 from tests.local.conftest import Runner, command_lines, is_alive, processes_in, wait_for
+from tests.ports import own_port
 
 QUICK = {"fsync": "off"}
 DURABLE = {"fsync": "on"}
@@ -93,7 +93,7 @@ def test_a_password_is_required_and_stands_on_no_command_line(runner: Runner) ->
 
 
 def test_a_server_that_was_killed_starts_again_on_its_data(folder: Path) -> None:
-    server = PostgresServer(folder / "pg", choose_port(None), "secret", extra_settings=DURABLE)
+    server = PostgresServer(folder / "pg", own_port(), "secret", extra_settings=DURABLE)
     server.start()
     query(server.url, "CREATE TABLE kept AS SELECT 1 AS one")
     assert server._child is not None
@@ -108,7 +108,7 @@ def test_a_server_that_was_killed_starts_again_on_its_data(folder: Path) -> None
 
 
 def test_the_broker_keeps_what_it_was_told_a_second_before_a_kill(folder: Path) -> None:
-    server = ValkeyServer(folder / "v", choose_port(None), "secret")
+    server = ValkeyServer(folder / "v", own_port(), "secret")
     server.start()
     with redis_at(server.url) as client:
         client.lpush("sessions", "x")
@@ -125,12 +125,12 @@ def test_the_broker_keeps_what_it_was_told_a_second_before_a_kill(folder: Path) 
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_former_server_of_the_folder_is_ended_first(folder: Path, *, recorded: bool) -> None:
-    former = PostgresServer(folder / "pg", choose_port(None), "secret", extra_settings=QUICK)
+    former = PostgresServer(folder / "pg", own_port(), "secret", extra_settings=QUICK)
     former.start()
     assert former._child is not None
     if not recorded:
         (folder / "pg" / "process.json").unlink()
-    server = PostgresServer(folder / "pg", choose_port(None), "secret", extra_settings=QUICK)
+    server = PostgresServer(folder / "pg", own_port(), "secret", extra_settings=QUICK)
     server.start()
     assert not former.is_running()
     assert query(server.url, "SELECT 1") == [(1,)]
@@ -138,7 +138,7 @@ def test_a_former_server_of_the_folder_is_ended_first(folder: Path, *, recorded:
 
 
 def test_a_stale_pid_file_that_names_a_stranger_harms_neither(folder: Path) -> None:
-    server = PostgresServer(folder / "pg", choose_port(None), "secret", extra_settings=QUICK)
+    server = PostgresServer(folder / "pg", own_port(), "secret", extra_settings=QUICK)
     server.start()
     pid_file = folder / "pg" / "data" / "postmaster.pid"
     content = pid_file.read_text()
@@ -153,7 +153,7 @@ def test_a_stale_pid_file_that_names_a_stranger_harms_neither(folder: Path) -> N
 
 def test_an_initialisation_that_was_cut_off_is_done_again(folder: Path) -> None:
     (folder / "pg" / "data.new" / "base").mkdir(parents=True)
-    server = PostgresServer(folder / "pg", choose_port(None), "secret", extra_settings=QUICK)
+    server = PostgresServer(folder / "pg", own_port(), "secret", extra_settings=QUICK)
     server.start()
     assert query(server.url, "SHOW synchronous_commit") == [("on",)]
     server.stop()
@@ -161,8 +161,7 @@ def test_an_initialisation_that_was_cut_off_is_done_again(folder: Path) -> None:
 
 def test_another_password_is_set_at_the_next_start(folder: Path) -> None:
     first, second = (
-        PostgresServer(folder / "pg", choose_port(None), password, extra_settings=QUICK)
-        for password in ("first", "second")
+        PostgresServer(folder / "pg", own_port(), password, extra_settings=QUICK) for password in ("first", "second")
     )
     first.start()
     assert query(first.url, "SELECT 1") == [(1,)]

@@ -17,8 +17,9 @@ import psycopg
 import pytest
 import redis
 
-from gsd_tasks.local.ports import LOOPBACK, choose_port, is_free
-from tests.waiting import until
+from gsd_tasks.local.ports import LOOPBACK
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 NOBODY: Final = 65534
 #: Where Debian puts what is no ordinary user's command, and its Postgres.
@@ -75,7 +76,7 @@ class Server:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(self.END)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                self._process.wait(BOUND_S)
         self.kill()
 
     def start(self) -> None:
@@ -113,11 +114,6 @@ class Server:
             return probe.connect_ex((LOOPBACK, self.port)) == 0
 
 
-def free_port() -> int:
-    """One with another beside it free, at which some servers listen too."""
-    return next(port for port in iter(lambda: choose_port(None), 0) if is_free(port))
-
-
 class Postgres(Server):
     """Debian's, with a user `app` whose password is `sesame`."""
 
@@ -142,7 +138,7 @@ class Postgres(Server):
         )
         assert made.returncode == 0, made.stderr
         (data / "pg_hba.conf").write_text(hba)
-        port = free_port()
+        port = own_port()
         given = {"port": str(port), "listen_addresses": LOOPBACK, "unix_socket_directories": str(folder), **settings}
         options = [part for name, value in ({"fsync": "off"} | given).items() for part in ("-c", f"{name}={value}")]
         super().__init__([program("postgres"), "-D", str(data), *options], folder, port=port)
@@ -159,7 +155,7 @@ class PgBouncer(Server):
 
     def __init__(self, folder: Path, url: str, *, connections: int = 3, lines: str = "") -> None:
         server = psycopg.conninfo.conninfo_to_dict(url)
-        port = free_port()
+        port = own_port()
         users, ini = folder / "users.txt", folder / "pgbouncer.ini"
         users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
         ini.write_text(
@@ -187,7 +183,7 @@ class Redis(Server):
     """Debian's redis-server, with the password `sesame`."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
-        port = port or free_port()
+        port = port or own_port()
         own = folder / str(port)
         own.mkdir()
         give(own)
@@ -205,7 +201,7 @@ class Sentinel(Server):
     """Debian's redis-sentinel, which watches a master `mymaster`. Its own password is `open`."""
 
     def __init__(self, folder: Path, master: Redis, *, quorum: int = 2) -> None:
-        port = free_port()
+        port = own_port()
         own = folder / str(port)
         own.mkdir()
         file = own / "sentinel.conf"

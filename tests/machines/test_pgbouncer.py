@@ -21,7 +21,7 @@ from gsd_tasks.store import Claim, Connection, Database, blockers, migrate
 from gsd_tasks.store.database import worker_name
 from tests.cluster import Cluster
 from tests.machines.servers import PgBouncer, own_folder
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 LINES = [str(number) for number in range(1, 10)]
 #: Of the pool's connections to the server; less than there are clients by far.
@@ -50,7 +50,7 @@ def test_a_cluster_works_behind_pgbouncer(pgbouncer: PgBouncer, redis_url: str, 
         count = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.05; done"]
         begun = [client.enqueue(command=count, working_dir=tmp_path) for _ in range(9)]
         with ThreadPoolExecutor(len(begun)) as many:
-            ended = list(many.map(lambda session: client.wait(session.id, timeout_s=60), begun))
+            ended = list(many.map(lambda session: client.wait(session.id, timeout_s=BOUND_S), begun))
         assert {session.status for session in ended} == {Status.COMPLETED}
         for session in ended:
             assert [row.data for row in client.output(session.id)] == LINES
@@ -58,7 +58,7 @@ def test_a_cluster_works_behind_pgbouncer(pgbouncer: PgBouncer, redis_url: str, 
         running = client.enqueue(command=["sleep", "900"], working_dir=tmp_path)
         until(lambda: client.get(running.id).status is Status.RUNNING)
         client.cancel(running.id)
-        assert client.wait(running.id, timeout_s=30).status is Status.CANCELLED
+        assert client.wait(running.id, timeout_s=BOUND_S).status is Status.CANCELLED
 
         assert kept(pgbouncer.url) == {("0", "0", 0)}
         for log in (cluster.logs(), pgbouncer.log.read_text()):

@@ -21,7 +21,7 @@ from gsd_tasks.service.findings import State
 from tests.cluster import Cluster
 from tests.machines.servers import Redis, Sentinel, own_folder
 from tests.machines.test_tls import assert_one_line, cli, flower_counts_messages, flower_settings, pings
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 #: What a failover may take, from the master's death until workers take messages from the next one. Sentinel needs one
 #: second to notice (as these are set up) and some to agree; a worker gives up a connection that hangs within 21 s.
@@ -70,7 +70,7 @@ def trio() -> Iterator[Trio]:
         replicas = [running.enter_context(Redis(folder, *follow)) for _ in range(2)]
         sentinels = [running.enter_context(Sentinel(folder, master)) for _ in range(3)]
         made = Trio([master, *replicas], sentinels)
-        until(made.is_whole, timeout_s=60, what="Sentinels that know each other")
+        until(made.is_whole, timeout_s=BOUND_S, what="Sentinels that know each other")
         yield made
 
 
@@ -108,8 +108,8 @@ def test_the_master_fails_while_sessions_wait_and_run(trio: Trio, database_url: 
             assert_all_ran_once(client, sessions, ran)
 
         assert pings(cluster)
-        until(lambda: cli(cluster, "healthy", "flower").returncode == 0, timeout_s=60, what="Flower")
-        until(lambda: flower_counts_messages(cluster), timeout_s=60, what="the lengths of queues")
+        until(lambda: cli(cluster, "healthy", "flower").returncode == 0, timeout_s=BOUND_S, what="Flower")
+        until(lambda: flower_counts_messages(cluster), timeout_s=BOUND_S, what="the lengths of queues")
         assert "sesame" not in cluster.logs()
 
 

@@ -19,7 +19,6 @@ import pytest
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.state import Status
-from gsd_tasks.local.ports import choose_port
 from gsd_tasks.service import server_checks
 from gsd_tasks.service.broker import connect_async
 from gsd_tasks.service.findings import State
@@ -27,7 +26,8 @@ from gsd_tasks.store import migrate
 from tests.cluster import Cluster
 from tests.machines.certificates import Authority
 from tests.machines.servers import Postgres, Redis, give, own_folder
-from tests.waiting import until
+from tests.ports import own_port
+from tests.waiting import BOUND_S, until
 
 #: What a user of Redis must be allowed: docs/several-machines.md has the same line.
 ACL = ("on", ">open-sesame", "~*", "&*", "+@all", "-@admin", "-@dangerous", "+info")
@@ -94,7 +94,7 @@ def is_ready(servers: Servers) -> bool:
 @pytest.mark.slow
 def test_a_cluster_works_over_tls(tls: Servers, tmp_path: Path) -> None:
     with Cluster(tls.database_url(), tls.redis_url(), tmp_path) as cluster, ExitStack() as processes:
-        cluster.env |= {"GSD_API_PORT": str(choose_port(None)), **flower_settings()}
+        cluster.env |= {"GSD_API_PORT": str(own_port()), **flower_settings()}
         cluster.maintenance()
         cluster.celery("flower")
         api = subprocess.Popen([sys.executable, "-m", "gsd_tasks", "api"], env=cluster.env, cwd=tmp_path)
@@ -107,7 +107,7 @@ def test_a_cluster_works_over_tls(tls: Servers, tmp_path: Path) -> None:
         running = cluster.client.enqueue(command=["sleep", "900"], working_dir=tmp_path)
         until(lambda: cluster.client.get(running.id).status is Status.RUNNING)
         cluster.client.cancel(running.id)
-        assert cluster.client.wait(running.id, timeout_s=30).status is Status.CANCELLED
+        assert cluster.client.wait(running.id, timeout_s=BOUND_S).status is Status.CANCELLED
         assert pings(cluster)
 
         found = {one["check"]: one for one in json.loads(cli(cluster, "doctor", "--json").stdout)["findings"]}
@@ -116,7 +116,7 @@ def test_a_cluster_works_over_tls(tls: Servers, tmp_path: Path) -> None:
             assert found[f"{server} TLS"]["found"] == "the server's certificate is checked"
         for part in ("worker", "maintenance", "beat", "flower", "api"):
             until(lambda part=part: cli(cluster, "healthy", part).returncode == 0, what=part)  # type: ignore[misc]
-        until(lambda: flower_counts_messages(cluster), timeout_s=60, what="the lengths of queues")
+        until(lambda: flower_counts_messages(cluster), timeout_s=BOUND_S, what="the lengths of queues")
         assert all(password not in cluster.logs() for password in PASSWORDS)
         assert "Traceback" not in cluster.logs()
 
@@ -144,7 +144,7 @@ def test_a_database_that_lets_nobody_in_is_told_in_one_line(tls: Servers, tmp_pa
             assert_one_line(ran.stderr, said, advice)
             # Does not wait for a server that is there.
             worker = cluster.start_worker()
-            assert worker.wait(60) == 125
+            assert worker.wait(BOUND_S) == 125
             assert_one_line(cluster.logs(), said, advice)
 
 
@@ -173,7 +173,7 @@ def test_a_redis_that_lets_nobody_in_is_told_in_one_line(tls: Servers, tmp_path:
             assert_one_line(ran.stderr, said, advice)
             cluster.worker()
             # Celery's own connections are as strict as ours.
-            until(lambda: "consumer: Cannot connect to" in cluster.logs(), timeout_s=60)
+            until(lambda: "consumer: Cannot connect to" in cluster.logs(), timeout_s=BOUND_S)
             (line,) = [line for line in cluster.logs().splitlines() if "before Redis answers" in line]
             assert_one_line(line, said, advice)
             assert "Traceback" not in cluster.logs()
@@ -193,7 +193,7 @@ def cli(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def flower_settings() -> dict[str, str]:
-    return {"GSD_FLOWER_PORT": str(choose_port(None)), "GSD_FLOWER_PASSWORD": FLOWER_PASSWORD}
+    return {"GSD_FLOWER_PORT": str(own_port()), "GSD_FLOWER_PASSWORD": FLOWER_PASSWORD}
 
 
 def flower_counts_messages(cluster: Cluster) -> bool:

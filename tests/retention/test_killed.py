@@ -21,7 +21,7 @@ from gsd_tasks.service.archive import Archive
 from gsd_tasks.service.retention import Prune
 from gsd_tasks.store import Database
 from tests.retention.scenery import Scenery
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 SMALL = 60
 LONG_ROWS = 4000
@@ -84,7 +84,7 @@ def test_a_prune_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     for moment in moments:
         killed = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
         try:
-            until(moment, timeout_s=40, what="the moment to kill it")
+            until(moment, timeout_s=BOUND_S, what="the moment to kill it")
         finally:
             killed.send_signal(signal.SIGKILL)
             killed.wait()

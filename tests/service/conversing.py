@@ -19,7 +19,7 @@ from gsd_tasks.store import Database, outputs, transcript
 from gsd_tasks.testing import OfflineModel, Script
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 class Talks:
@@ -57,7 +57,7 @@ class Talks:
         try:
             yield thread
         finally:
-            thread.join(60)
+            thread.join(BOUND_S)
             assert not thread.is_alive()
 
     def now(self, session_id: SessionId) -> Session:

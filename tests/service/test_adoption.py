@@ -21,7 +21,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Drain, Settings
 from gsd_tasks.store import Claim, Database, adoption, leases, transitions
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Enqueue = Callable[..., SessionId]
 Now = Callable[[SessionId], Session]
@@ -178,7 +178,7 @@ def test_a_lease_that_was_lost_is_not_handed_over(
     with database.connection() as connection:
         transitions.recover(connection, leases.all_held(connection))
     node.stop_claiming()
-    slot.join(20)
+    slot.join(BOUND_S)
 
     assert not slot.is_alive()
     assert now(session_id).status is Status.FAILED

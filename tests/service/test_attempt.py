@@ -32,7 +32,7 @@ from gsd_tasks.service.stream import Streamer
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import transitions
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Enqueue = Callable[..., SessionId]
 Now = Callable[[SessionId], Session]
@@ -168,7 +168,7 @@ def test_a_spool_that_is_shorter_than_its_record_says_fails_the_session(
     thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
     thread.start()
     until(lambda: now(session_id).status.is_final)
-    thread.join(10)
+    thread.join(BOUND_S)
     assert now(session_id).reason is Reason.SPOOL_FAILED
 
 
@@ -225,7 +225,7 @@ def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_ever(
     session_id = enqueue("echo", "x")
     thread = threading.Thread(target=run_session, args=(node, session_id), daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(BOUND_S)
     assert not thread.is_alive()
     assert read_exit(node.spools.of(session_id, 1).folder) is not None
 

@@ -24,7 +24,7 @@ from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import Claim, Connection, Database, history, outputs, sessions, transitions
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Enqueue = Callable[..., SessionId]
 Now = Callable[[SessionId], Session]
@@ -303,7 +303,7 @@ def running(
 
     yield running
     for thread in threads:
-        thread.join(20)
+        thread.join(BOUND_S)
 
 
 def test_a_claude_session_is_paused_within_a_second_and_goes_on_in_a_new_attempt(
@@ -321,7 +321,7 @@ def test_a_claude_session_is_paused_within_a_second_and_goes_on_in_a_new_attempt
     until(lambda: now(session_id).seq == 2, what="its next row")
     control.cancel(database, session_id)
     ring_once(redis_url, (WANTED, str(session_id)))
-    thread.join(10)
+    thread.join(BOUND_S)
     ended = now(session_id)
     assert (ended.status, ended.attempt, ended.tries) == (Status.CANCELLED, 2, 0)
 
@@ -359,7 +359,7 @@ def test_a_command_that_fails_twice_and_then_succeeds_completes_in_its_third_att
         run_session(node, session_id)
         return now(session_id).status.is_final
 
-    until(ends, timeout_s=30, what="its end")
+    until(ends, timeout_s=BOUND_S, what="its end")
     ended = now(session_id)
     assert (ended.status, ended.reason, ended.exit_code) == (Status.COMPLETED, Reason.FINISHED, 0)
     assert (ended.attempt, ended.tries, ended.recoveries) == (3, 2, 0)

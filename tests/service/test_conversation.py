@@ -22,7 +22,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.testing import Hang, Reply, Text, ToolCall, Turn
 from tests.service.conversing import Talks, offline
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 BASH = ClaudeOptions(allowed_tools=("Bash",))
 SLOW = ToolCall("Bash", {"command": "echo once >> {cwd}/effects; sleep 60"})
@@ -80,7 +80,7 @@ def test_a_session_whose_process_was_killed_goes_on_and_is_told_so(
         session_id = talks.enqueue("Work", claude=BASH)
         with talks.running(node, session_id):
             talks.until_transcript_has(session_id, "once >>")
-            until(effects.exists, timeout_s=20, what="the tool's effect")
+            until(effects.exists, timeout_s=BOUND_S, what="the tool's effect")
             _kill_shim(node)
         lost = talks.now(session_id)
         assert (lost.status, lost.reason) == (Status.QUEUED, Reason.CHILD_LOST), lost

@@ -22,7 +22,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.service.stream import Streamer
 from gsd_tasks.store import transitions
 from gsd_tasks.store.leases import Progress
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 def test_letting_go_of_an_old_attempt_lets_go_of_no_newer_one(
@@ -62,10 +62,10 @@ def test_a_lock_on_one_session_keeps_no_other_lease_from_being_renewed(
             kept.enter_context(node.keeper.keeping(claim, claimed_at_boot_s=boot_clock_s()))
         before = _renewals(database_url, slot=2)
         node.keeper.hurry()
-        until(lambda: _renewals(database_url, slot=2) > before, timeout_s=10)
+        until(lambda: _renewals(database_url, slot=2) > before, timeout_s=BOUND_S)
         locker.rollback()
         node.keeper.hurry()
-        until(lambda: _renewals(database_url, slot=1) > 0, timeout_s=10)
+        until(lambda: _renewals(database_url, slot=1) > 0, timeout_s=BOUND_S)
 
 
 def test_one_statement_renews_all_that_a_worker_holds_and_what_it_has_lost_is_noticed(
@@ -89,12 +89,12 @@ def test_one_statement_renews_all_that_a_worker_holds_and_what_it_has_lost_is_no
         event.listen(node.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
         keeper.start()
         kept.callback(keeper.stop)
-        until(lambda: taken.is_lost, timeout_s=10)
+        until(lambda: taken.is_lost, timeout_s=BOUND_S)
         assert all(lease.deadline_boot_s > 30 for lease in held)
         # All that are held, and by itself the one that is not; from then on, nobody asks for that any more.
         assert len(_renewing(sent)) == 2
         keeper.hurry()
-        until(lambda: len(_renewing(sent)) > 2, timeout_s=10)
+        until(lambda: len(_renewing(sent)) > 2, timeout_s=BOUND_S)
         keeper.stop()
         assert len(_renewing(sent)) == 3
         assert not any(lease.is_lost for lease in held)

@@ -20,7 +20,7 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import Claim, Database, leases, transitions
 from gsd_tasks.store.database import worker_name
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 LEASE_S = 0.6
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -159,12 +159,12 @@ def test_a_tick_during_a_sweep_does_nothing(
     def publish(session_id: SessionId, *, queue: str, priority: int) -> None:
         sent.append(session_id)
         inside.set()
-        go_on.wait(10)
+        go_on.wait(BOUND_S)
 
     maintenance._publish = publish
     sweep = threading.Thread(target=maintenance.tick)
     sweep.start()
-    assert inside.wait(10)
+    assert inside.wait(BOUND_S)
     assert maintenance.tick().published == 0
     go_on.set()
     sweep.join()
@@ -221,7 +221,7 @@ def test_the_maintenance_process_recovers_while_it_waits_for_redis(cluster: Clus
     told = tmp_path / "told"
     hook = {"GSD_REDIS_URL": NO_REDIS, "GSD_ON_RECOVERY": f"cp /dev/stdin {told}"}
     cluster.celery("worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", "-l", "WARNING", env=env | hook)
-    until(lambda: cluster.client.get(lost.id).status is Status.QUEUED, timeout_s=30, what="the recovery")
+    until(lambda: cluster.client.get(lost.id).status is Status.QUEUED, timeout_s=BOUND_S, what="the recovery")
     assert str(lost.id) in until(lambda: told.read_text() if told.exists() else "", what="the word of it")
     until(lambda: [one.status for one in cluster.client.workers()] == ["gone"], what="the worker to be gone")
 
@@ -237,7 +237,7 @@ def test_a_maintenance_process_that_could_not_work_is_refused(
     cluster: Cluster, arguments: tuple[str, ...], env: dict[str, str], problem: str
 ) -> None:
     process = cluster.celery("worker", *arguments, "-Q", "maint", "-n", "maint@%h", env=env)
-    assert process.wait(30) == 125
+    assert process.wait(BOUND_S) == 125
     assert problem in cluster.logs()
 
 

@@ -27,7 +27,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.service.spools import Spool
 from gsd_tasks.store import Database, leases, outputs, transitions
 from tests.other_shims import OtherShim
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Enqueue = Callable[..., SessionId]
 Now = Callable[[SessionId], Session]
@@ -65,7 +65,7 @@ def begin(
     for spool, launched in begun:
         if shim_is_alive(spool.folder):
             kill_shim(spool.folder)
-        launched.shim.wait(20)
+        launched.shim.wait(BOUND_S)
         sweep_marker(str(spool.session_id), spool.attempt)
 
 
@@ -104,7 +104,7 @@ def test_what_a_shim_of_the_protocol_before_or_after_runs_is_adopted_and_goes_on
         what="a deadline of this worker's",
     )
     (tmp_path / "gate").touch()
-    slot.join(60)
+    slot.join(BOUND_S)
 
     session = now(spool.session_id)
     assert (session.status, session.attempt) == (Status.COMPLETED, 1)

@@ -20,6 +20,7 @@ from gsd_tasks.domain.session import Holder, OnLost, Session, SessionId, WorkerS
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.service.node import Node
 from gsd_tasks.store import Claim, Database, leases, nodes, transitions
+from tests.waiting import BOUND_S
 
 LEASE_S = 2
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -56,7 +57,7 @@ def start(database_url: str, redis_url: str, tmp_path: Path) -> Start:
 def reap(start: Start) -> Reap:
     def reap(*arguments: str, redis: str | None = None) -> Ran:
         process = start(*arguments, **({} if redis is None else {"redis": redis}))
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=BOUND_S)
         return Ran(process.args, process.returncode, out, err)
 
     return reap
@@ -142,7 +143,7 @@ def test_a_holder_that_comes_back_meanwhile_keeps_its_session(
     assert "watching it" in process.stderr.readline()
     with database.connection() as connection:
         assert leases.renew(connection, claim, lease_s=30)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=BOUND_S)
     assert out == f"{claim.session.id} goes on: its worker is back\n"
     assert now(claim.session.id).status is Status.RUNNING
 
@@ -162,7 +163,7 @@ def test_a_worker_that_is_gone_is_shown_as_such(
     """A recovery by hand is a whole sweep of the reaper's."""
     node._presence.stop()
     expired()
-    start().communicate(timeout=60)
+    start().communicate(timeout=BOUND_S)
     with database.connection() as connection:
         (worker,) = nodes.listed(connection, silent_after_s=3600)
     assert worker.status is WorkerStatus.GONE

@@ -259,7 +259,7 @@ def test_a_command_is_killed_when_its_process_stops(recover: Callable[[], Recove
     telling.start()
     until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     command.stop()
-    telling.join(10)
+    telling.join(BOUND_S)
     assert answers == [False]
     for pid in map(int, pids.read_text().split()):
         until(lambda pid=pid: not _is_alive(pid))  # type: ignore[misc]

@@ -16,7 +16,7 @@ from gsd_tasks.service.sign import LEAST_PATIENCE_S, MISSED, Sign, State
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import nodes
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 NODE = "gsd@here"
 
@@ -119,7 +119,7 @@ def test_maintenance_gives_its_sign_with_each_sweep_and_says_that_its_database_i
         often = settings.model_copy(update={"republish_s": 0.1})
         maintenance = Maintenance(often, database_url=url, redis_url=redis_url, publish=unsaid)
         maintenance.start(sign)
-        until(lambda: sign.read(interval_s=5).state is not State.SILENT, timeout_s=60)
+        until(lambda: sign.read(interval_s=5).state is not State.SILENT, timeout_s=BOUND_S)
         state = sign.read(interval_s=5).state
         maintenance.stop()
         assert sign.read(interval_s=5).state is State.SILENT

@@ -25,7 +25,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.service.stream import TRIM_BYTES, Streamer
 from gsd_tasks.store import Claim, Database, outputs, transitions
 from gsd_tasks.store.leases import Progress
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_batch_that_is_committed_after_its_connection_was_lost_is_ours(
         again.start()
         until(lambda: _waiting(database_url) == 2)
         release()
-    again.join(10)
+    again.join(BOUND_S)
     while streamer.pump(at_end=True):
         pass
     assert streamer.committed == Progress(2, 8, 0)
@@ -179,7 +179,7 @@ def _pump_cut_off(database_url: str, streamer: Streamer, cut: Callable[[], objec
     thread.start()
     until(lambda: _waiting(database_url) == 1)
     cut()
-    thread.join(10)
+    thread.join(BOUND_S)
     assert [type(error) for error in raised] == [DatabaseUnavailable]
 
 

@@ -15,7 +15,7 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import nodes
 from tests.cluster import Cluster
 from tests.service.messages import unsaid
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from tests.waiting import until
 def test_a_worker_that_cannot_take_part_takes_no_messages(cluster: Cluster, setting: str, value: str) -> None:
     """Half a worker would take message after message, and fail each."""
     process = cluster.celery("worker", "--without-gossip", "--without-mingle", env={setting: value})
-    assert process.wait(20) == 125
+    assert process.wait(BOUND_S) == 125
     lines = [line for line in cluster.logs().splitlines() if line.startswith("gsd-tasks: ")]
     assert len(lines) == 1, cluster.logs()
 
@@ -47,7 +47,7 @@ def test_a_database_that_is_away_is_one_line_a_heartbeat(
     with monkeypatch.context() as patched:
         patched.setattr(nodes, "seen", away)
         node.start()
-        assert asked.wait(10)
+        assert asked.wait(BOUND_S)
         node.stop()
     assert "Traceback" not in capfd.readouterr().err
 

@@ -15,7 +15,7 @@ from gsd_tasks.domain.policy import Ending, decide
 from gsd_tasks.domain.session import OnLost, Session, SessionId, Submission
 from gsd_tasks.domain.state import TRANSITIONS, Reason, Status, Wanted
 from gsd_tasks.store import Claim, Database, history, sessions, transitions
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 Act = Callable[[Connection, SessionId], bool]
 
@@ -232,7 +232,7 @@ def test_who_comes_second_waits_and_then_changes_nothing(
         until(lambda: _somebody_waits(connection), what="waiting for the first")
         first.commit()
         before = now(connection, session_id)
-        assert second.result(5) is False
+        assert second.result(BOUND_S) is False
     assert now(connection, session_id) == before
 
 

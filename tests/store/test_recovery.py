@@ -17,7 +17,7 @@ from gsd_tasks.domain.state import Reason, Status, Wanted
 from gsd_tasks.store import Claim, Database, history, leases, sessions, silence, transitions
 from gsd_tasks.store.holding import Held, Recovered
 from gsd_tasks.store.tables import attempts, recoveries
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 def request(on_lost: OnLost = OnLost.REQUEUE, **fields: Any) -> Submission:
@@ -208,7 +208,7 @@ def test_who_waited_while_the_session_was_taken_begins_no_child(
         with psycopg.connect(database_url, autocommit=True) as looking:
             until(lambda: _waits(looking), what="the holder waiting for the reaper")
         reaper.commit()
-        assert marking.result(5) is False
+        assert marking.result(BOUND_S) is False
 
 
 def _waits(connection: psycopg.Connection) -> bool:

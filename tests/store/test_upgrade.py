@@ -12,7 +12,7 @@ import pytest
 from gsd_tasks.domain.errors import DatabaseUnavailable, SchemaMismatch
 from gsd_tasks.store import Claim, Database, migrate, schema
 from tests.upgrading import ADDS, TAKES_AWAY, Later
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_migration_that_waits_for_a_lock_lets_others_through_and_is_made_when_
         until(lambda: waits(database), what="the migration waiting")
         assert claim().attempt == 1  # by many times the wait, or never
         assert migrating.is_alive()
-    migrating.join(60)
+    migrating.join(BOUND_S)
     with database.connection() as connection:
         assert schema.check(connection) == ADDS
 
