@@ -78,7 +78,6 @@ class Talks:
     def until_transcript_has(self, session_id: SessionId, words: str) -> None:
         until(
             lambda: any(words in line.text for line in self.transcript(session_id)),
-            timeout_s=20,
             what=f"{words!r} in the transcript",
         )
 

@@ -78,7 +78,7 @@ def test_a_launch_that_breaks_in_our_hands_leaves_no_child(
     run_session(node, session_id)
     assert now(session_id).reason is Reason.INTERNAL
     # Its shim ends after the child, and by nobody's hand but ours.
-    shims[0].wait(5)
+    shims[0].wait(BOUND_S)
     until(lambda: not [found for found in marked_processes() if found.session_id == str(session_id)])
 
 

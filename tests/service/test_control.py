@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -306,15 +305,19 @@ def running(
         thread.join(BOUND_S)
 
 
-def test_a_claude_session_is_paused_within_a_second_and_goes_on_in_a_new_attempt(
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """What is wanted is heard by a bell, or by no one: it is long until the next renewal asks."""
+    return settings.model_copy(update={"heartbeat_s": 10 * BOUND_S, "lease_s": 30 * BOUND_S})
+
+
+def test_a_claude_session_is_paused_by_the_bell_and_goes_on_in_a_new_attempt(
     node: Node, database: Database, redis_url: str, broker: Broker, running: Callable[..., SessionId], now: Now
 ) -> None:
     session_id = running("echo here; exec sleep 600")
-    asked_at = time.monotonic()
     control.pause(database, session_id)
     ring_once(redis_url, (WANTED, str(session_id)))
     until(lambda: now(session_id).status is Status.PAUSED, what="the pause")
-    assert time.monotonic() - asked_at < 1
     control.resume(database, broker.publish, session_id)
     thread = Thread(target=run_session, args=(node, session_id))
     thread.start()

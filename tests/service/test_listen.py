@@ -20,6 +20,7 @@ from gsd_tasks.service.listen import Listener
 from gsd_tasks.service.node import Node
 from gsd_tasks.store import Claim, Database, adoption, history, leases, outputs, transitions
 from gsd_tasks.store.leases import Progress
+from tests.waiting import BOUND_S
 
 BACK = decide(Ending(reason=Reason.WORKER_STOPPED, handed_back=True), wanted=None, on_lost=OnLost.REQUEUE)
 DONE = decide(Ending(reason=Reason.FINISHED, succeeded=True, exit_code=0), wanted=None, on_lost=OnLost.FAIL)
@@ -96,7 +97,7 @@ def _now(database: Database) -> str:
 def _happened(database: Database, redis_url: str, cursor: str, number: int) -> list[Event]:
     """The next so many events."""
     stop = threading.Event()
-    give_up = threading.Timer(20, stop.set)
+    give_up = threading.Timer(BOUND_S, stop.set)
     give_up.start()
     try:
         return list(itertools.islice(Listener(database, redis_url).listen(after=cursor, stop=stop), number))

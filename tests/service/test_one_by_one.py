@@ -11,7 +11,7 @@ import pytest
 from gsd_tasks.domain.errors import BrokerUnavailable
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.service.announcing import patient
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 
 class Broker:
@@ -27,7 +27,7 @@ class Broker:
         assert (session_id.version, queue, priority) == (4, "q", 5)
         if not self.is_well:
             self.waiting += 1
-            assert self.fail.wait(30)
+            assert self.fail.wait(BOUND_S)
             raise BrokerUnavailable("it hangs")
         self.taken += 1
 

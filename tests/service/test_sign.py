@@ -16,7 +16,7 @@ from gsd_tasks.service.sign import LEAST_PATIENCE_S, MISSED, Sign, State
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import nodes
 from tests.service.messages import unsaid
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
 NODE = "gsd@here"
 
@@ -81,12 +81,14 @@ def test_a_worker_gives_its_sign_says_that_its_database_is_away_and_takes_it_alo
     sign = Sign(settings.state_dir, NODE)
     node = Node(often, database_url=database_url, redis_url=redis_url, publish=unsaid, name=NODE, slots=1)
     node.start()
-    until(lambda: sign.read(interval_s=5).state is State.WELL)
-    with monkeypatch.context() as patched:
-        patched.setattr(nodes, "seen", away)
-        until(lambda: sign.read(interval_s=5) == (State.HINDERED, "it is away"))
-    until(lambda: sign.read(interval_s=5).state is State.WELL)
-    node.stop()
+    try:
+        until(lambda: sign.read(interval_s=5).state is State.WELL)
+        with monkeypatch.context() as patched:
+            patched.setattr(nodes, "seen", away)
+            until(lambda: sign.read(interval_s=5) == (State.HINDERED, "it is away"))
+        until(lambda: sign.read(interval_s=5).state is State.WELL)
+    finally:
+        node.stop()
     assert sign.read(interval_s=5).state is State.SILENT
 
 
@@ -119,9 +121,11 @@ def test_maintenance_gives_its_sign_with_each_sweep_and_says_that_its_database_i
         often = settings.model_copy(update={"republish_s": 0.1})
         maintenance = Maintenance(often, database_url=url, redis_url=redis_url, publish=unsaid)
         maintenance.start(sign)
-        until(lambda: sign.read(interval_s=5).state is not State.SILENT, timeout_s=BOUND_S)
-        state = sign.read(interval_s=5).state
-        maintenance.stop()
+        try:
+            until(lambda: sign.read(interval_s=5).state is not State.SILENT)
+            state = sign.read(interval_s=5).state
+        finally:
+            maintenance.stop()
         assert sign.read(interval_s=5).state is State.SILENT
         return state
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -390,29 +391,31 @@ def test_nothing_is_found_in_a_session_at_work_however_fast_it_writes(
     database: Database, connection: Connection, made: Sessions
 ) -> None:
     """What is read one after the other is of one instant."""
-    claim, over = made.claimed(made.queued()), threading.Event()
+    claim, looks = made.claimed(made.queued()), 0
 
-    def work() -> None:
+    def work() -> int:
         with database.connection() as other:
-            for number in range(60):
+            for number in itertools.count():
+                if number >= 60 and looks > 3:
+                    return number
                 rows, entries = outputs.Batch(), transcript.Entries()
                 rows.add(Stream.STDOUT, datetime.now(UTC), b"line", eol=True)
                 assert outputs.append(other, claim, rows, Progress(number), Progress(number + 1, 5, 0))
                 entries.add(number, Entry("user", None), line(number))
                 assert transcript.append(other, claim, entries, before=number, after=number + 1)
                 stored.take(other, claim.session.id, SnapshotReason.TURN, kept=3)
-        over.set()
+        raise AssertionError
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    looks = 0
-    while not over.is_set():
-        assert verify(database, claim.session.id).findings == ()
-        looks += 1
-    thread.join()
-    assert looks > 3
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            while not working.done():
+                assert verify(database, claim.session.id).findings == ()
+                looks += 1
+        finally:
+            looks += 4  # enough
     done = verify(database, claim.session.id)
-    assert (done.rows, done.entries, done.snapshots) == (60, 60, 3)
+    assert (done.rows, done.entries, done.snapshots) == (working.result(), working.result(), 3)
 
 
 def test_rows_of_a_session_that_there_is_not_are_told_by_its_whole_id_and_removed(

@@ -47,8 +47,10 @@ def test_a_database_that_is_away_is_one_line_a_heartbeat(
     with monkeypatch.context() as patched:
         patched.setattr(nodes, "seen", away)
         node.start()
-        assert asked.wait(BOUND_S)
-        node.stop()
+        try:
+            assert asked.wait(BOUND_S)
+        finally:
+            node.stop()
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -56,10 +58,12 @@ def test_a_node_that_stops_waits_for_no_bell(
     settings: Settings, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It rings one itself. Else a worker would take a second longer to stop, whatever it does."""
-    monkeypatch.setattr(node_module, "LISTEN_S", 60.0)
+    monkeypatch.setattr(node_module, "LISTEN_S", 10 * BOUND_S)
     node = Node(settings, database_url=database_url, redis_url=redis_url, publish=unsaid, name="gsd@here", slots=1)
     node.start()
-    with redis.Redis.from_url(redis_url) as broker:
-        until(lambda: dict(broker.pubsub_numsub(WANTED))[WANTED.encode()], what="listening")
-    node.stop()
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("gsd-listener")] == []
+    try:
+        with redis.Redis.from_url(redis_url) as broker:
+            until(lambda: dict(broker.pubsub_numsub(WANTED))[WANTED.encode()], what="listening")
+    finally:
+        node.stop()
+    until(lambda: not any(thread.name.startswith("gsd-listener") for thread in threading.enumerate()))
