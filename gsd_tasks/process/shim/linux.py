@@ -6,14 +6,17 @@ raises OSError with the call's errno.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import re
 import signal
 import time
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,9 +34,12 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 
 # The same on every architecture: calls newer than 5.1 share one table. Called by number because some builds of Python
-# (those made against old kernel headers) have no os.pidfd_open.
+# (those made against old kernel headers) have no os.pidfd_open, and close one by one in os.closerange.
 _SYS_PIDFD_SEND_SIGNAL: Final = 424
 _SYS_PIDFD_OPEN: Final = 434
+
+_SYS_CLOSE_RANGE: Final = 436
+_LAST_DESCRIPTOR: Final = 0xFFFFFFFF
 
 # An old call: each architecture has its own number. clone3 has one number, and many a container forbids it.
 _SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
@@ -71,11 +77,13 @@ def boot_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@cache
 def boot_id() -> str:
     """Another after each start of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+@cache
 def kernel_version() -> tuple[int, int]:
     """Of the running kernel; (0, 0) if its name tells none."""
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -92,16 +100,26 @@ def name_process(name: bytes) -> None:
     _checked(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name)))
 
 
-def show_arguments(former: bytes, present: bytes) -> None:
-    """What `ps` shows from that argument on: others, cut to the room that those have taken."""
+class Arguments(NamedTuple):
+    """Where some of a process's arguments stand in its memory, and in that of what it forks."""
+
+    address: int
+    room: int
+
+
+def find_arguments(former: bytes) -> Arguments | None:
+    """Those of this process from that one on, to be shown as others; None: it has no such argument."""
     # Behind the name, which may hold anything, come the fields from the third on (proc_pid_stat(5)).
     fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     at = ctypes.string_at(start, end - start).find(former)
-    if at >= 0:
-        room = end - start - at
-        # The last byte stays zero: else the kernel takes what follows, the environment, for arguments.
-        ctypes.memmove(start + at, present[: room - 1].ljust(room, b"\0"), room)
+    return Arguments(start + at, end - start - at) if at >= 0 else None
+
+
+def show_arguments(at: Arguments, present: bytes) -> None:
+    """What `ps` shows in the place of those: others, cut to the room that those have taken."""
+    # The last byte stays zero: else the kernel takes what follows, the environment, for arguments.
+    ctypes.memmove(at.address, present[: at.room - 1].ljust(at.room, b"\0"), at.room)
 
 
 def set_child_subreaper() -> None:
@@ -176,6 +194,22 @@ def pidfd_send_signal(pidfd: int, signum: int) -> None:
     _checked(_libc.syscall(number, ctypes.c_int(pidfd), ctypes.c_int(signum), None, ctypes.c_uint(0)))
 
 
+def close_all_but(keep: Collection[int]) -> None:
+    """Close every descriptor but these."""
+    low = 0
+    try:
+        for fd in sorted(keep):
+            if low < fd:
+                _close_range(low, fd - 1)
+            low = fd + 1
+        _close_range(low, _LAST_DESCRIPTOR)
+    except OSError:  # before Linux 5.9, or where that call is not allowed
+        for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if fd not in keep:
+                with contextlib.suppress(OSError):  # the listing's own descriptor
+                    os.close(fd)
+
+
 def boot_timer() -> int:
     """A timer descriptor on CLOCK_BOOTTIME: a poll's timeout stands still while the machine sleeps, this does not."""
     return _checked(_libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_NONBLOCK | os.O_CLOEXEC))
@@ -199,6 +233,11 @@ def _enter_user_namespace() -> None:
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     finally:
         make_undumpable()
+
+
+def _close_range(first: int, last: int) -> None:
+    number = ctypes.c_long(_SYS_CLOSE_RANGE)
+    _checked(_libc.syscall(number, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -36,6 +36,10 @@ def serve(worker: socket.socket) -> int:
         signal.signal(signum, signal.SIG_IGN)
     linux.make_undumpable()
     linux.name_process(b"gsd-nursery")
+    # What each shim would else find out for itself.
+    arguments = linux.find_arguments(ARGUMENT.encode())
+    linux.boot_id()
+    linux.kernel_version()
     # What is there now is shared with every shim for as long as nobody writes to it, as the collector would.
     gc.collect()
     gc.freeze()
@@ -49,13 +53,13 @@ def serve(worker: socket.socket) -> int:
             answer = -(error.errno or 1)
         if answer == 0:
             worker.close()
-            _be_shim(os.fsdecode(folder), *descriptors)
+            _be_shim(arguments, os.fsdecode(folder), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         worker.send(ANSWER.pack(answer))
 
 
-def _be_shim(folder: str, lock: int, stdin: int, stdout: int, log: int) -> None:
+def _be_shim(arguments: linux.Arguments | None, folder: str, lock: int, stdin: int, stdout: int, log: int) -> None:
     """As one that was executed anew: in a session of its own, with its own three descriptors. Does not return."""
     status = 1
     try:
@@ -63,7 +67,8 @@ def _be_shim(folder: str, lock: int, stdin: int, stdout: int, log: int) -> None:
         for descriptor, number in ((stdin, 0), (stdout, 1), (log, 2)):
             os.dup2(descriptor, number)
             os.close(descriptor)
-        linux.show_arguments(ARGUMENT.encode(), b"%s\0%d" % (os.fsencode(folder), lock))
+        if arguments is not None:
+            linux.show_arguments(arguments, b"%s\0%d" % (os.fsencode(folder), lock))
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = main([folder, str(lock)])

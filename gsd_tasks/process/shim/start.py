@@ -108,7 +108,7 @@ def start_init(
     powers = linux.capabilities()
 
     def begin(*, own_users: bool = False) -> None:
-        _close_all_but({0, 1, 2, commands, reporting.fileno(), *keep})
+        linux.close_all_but({0, 1, 2, commands, reporting.fileno(), *keep})
         _settle(containment, commands)
         limit = ProcessLimit.NONE
         if containment is Containment.PID_NAMESPACE:
@@ -171,13 +171,6 @@ def _settle(containment: Containment, commands: int) -> None:
     if poller.poll(0):  # its end: the shim died before that was set
         os._exit(1)
     linux.mount_own_proc()
-
-
-def _close_all_but(keep: set[int]) -> None:
-    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
-        if fd not in keep:
-            with contextlib.suppress(OSError):  # the listing's own descriptor
-                os.close(fd)
 
 
 def _receive(reports: socket.socket) -> Report | None:
