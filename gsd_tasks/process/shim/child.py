@@ -1,16 +1,18 @@
-"""The fork and exec of the command itself."""
+"""The start of the command itself."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+_SIGNALS: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class Program(NamedTuple):
-    """What is executed, with what it sees. `stdio` are the descriptors that become its 0, 1 and 2."""
+    """What is executed, with what it sees. `stdio` are the descriptors, above 2, that become its 0, 1 and 2."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -28,45 +30,25 @@ class NotExecuted(Exception):
         self.code = code
 
 
-def spawn(program: Program, announce: Callable[[], object]) -> int:
-    """Start `program` in a session of its own and return its pid, once it is executed.
+def spawn(program: Program) -> int:
+    """Start `program` in a session of its own and return its pid, once it is executed. Leaves us in `/`.
 
-    `announce` is called in the new process, just before. Other descriptors than 0 to 2 must be close-on-exec.
+    Not by a fork of this Python, which would copy all of its memory's tables to throw them away: until it is executed,
+    the new process shares our memory, and we stand still. So what it is to begin with, we are ourselves for a moment.
+    Other descriptors than 0 to 2 must be close-on-exec.
     """
-    failure, failed = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _become(program, announce, failed)
-    os.close(failed)
-    with os.fdopen(failure, "rb") as report:
-        # A successful exec closes the other end without a word.
-        words = report.read().split()
-    if words:
-        os.waitpid(pid, 0)
-        raise NotExecuted(words[0].decode(), int(words[1]))
-    return pid
-
-
-def _become(program: Program, announce: Callable[[], object], failed: int) -> NoReturn:
-    stage = "exec"
     try:
-        os.setsid()
-        announce()
-        _redirect(program.stdio)
-        os.umask(program.umask)
-        stage = "chdir"
         _enter(program.cwd)
-        stage = "exec"
-        _reset_signals()
-        os.execvpe(program.argv[0], program.argv, dict(program.env))
-    except OSError as error:
-        code = error.errno or errno.EIO
-    except ValueError:  # a NUL in an argument, "=" in a variable's name: what exec cannot express
-        code = errno.EINVAL
-    except BaseException:  # noqa: BLE001 (this must not go on as a second init)
-        code = errno.EIO
-    os.write(failed, f"{stage} {code}".encode())
-    os._exit(127)
+    except (OSError, ValueError) as error:
+        raise NotExecuted("chdir", _code(error)) from error
+    umask = os.umask(program.umask)
+    try:
+        return _execute(program)
+    except (OSError, ValueError) as error:
+        raise NotExecuted("exec", _code(error)) from error
+    finally:
+        os.umask(umask)
+        os.chdir("/")
 
 
 def _enter(real_path: str) -> None:
@@ -76,15 +58,38 @@ def _enter(real_path: str) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
-def _redirect(stdio: tuple[int, int, int]) -> None:
-    # Moved above 2 first: one of them could stand where another has to go.
-    moved = [os.dup(fd) if fd <= 2 else fd for fd in stdio]
-    for target, fd in enumerate(moved):
-        os.dup2(fd, target, inheritable=True)
+def _execute(program: Program) -> int:
+    """The first of that name on the program's own PATH, as `os.execvpe` looks for it."""
+    name = program.argv[0]
+    if os.path.dirname(name):
+        return _spawn(name, program)
+    missing: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    refused: OSError | None = None
+    for folder in program.env.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        try:
+            os.stat(path)  # to be told that it is not there by a new process takes longer
+            return _spawn(path, program)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = error
+        except OSError as error:
+            refused = refused or error
+    raise refused or missing
 
 
-def _reset_signals() -> None:
-    """An ignored signal stays ignored over exec, and so does a mask: programs expect neither."""
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+def _spawn(path: str, program: Program) -> int:
+    return os.posix_spawn(
+        path,
+        program.argv,
+        program.env,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(program.stdio)],
+        setsid=True,
+        # An ignored signal stays ignored over exec, and so does a mask: programs expect neither.
+        setsigdef=_SIGNALS,
+        setsigmask=(),
+    )
+
+
+def _code(error: OSError | ValueError) -> int:
+    """ValueError: a NUL in an argument, "=" in a variable's name, which exec cannot express."""
+    return (error.errno or errno.EIO) if isinstance(error, OSError) else errno.EINVAL

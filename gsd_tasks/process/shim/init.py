@@ -69,13 +69,13 @@ class Init:
     def live(self, program: Program, term: Term) -> NoReturn:
         awake = self._wake_on_child_death()
         try:
-            self._child = child.spawn(program, lambda: self.report("child"))
+            self._child = child.spawn(program)
         except child.NotExecuted as failure:
             self.report(f"failed {failure.stage} {failure.code}")
             os._exit(1)
         for fd in program.stdio:  # the pipes end with the child, not with us
             os.close(fd)
-        self.report("started")
+        self._report_started()
         timer = linux.boot_timer()
         linux.set_boot_timer(timer, term.deadline_boot_s)
         poller = select.poll()
@@ -95,6 +95,13 @@ class Init:
     def report(self, words: str) -> None:
         with contextlib.suppress(OSError):  # the shim is gone: the pipe says so too
             self._reports.send(words.encode())
+
+    def _report_started(self) -> None:
+        """With a descriptor of the child: by that the shim learns its pid, which is another one outside."""
+        pidfd = linux.pidfd_open(self._child)
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._reports, [b"started"], [pidfd])
+        os.close(pidfd)
 
     @staticmethod
     def _wake_on_child_death() -> int:

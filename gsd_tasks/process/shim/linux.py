@@ -42,7 +42,7 @@ _SYS_CLOSE_RANGE: Final = 436
 _LAST_DESCRIPTOR: Final = 0xFFFFFFFF
 
 # An old call: each architecture has its own number. clone3 has one number, and many a container forbids it.
-_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
+_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220, "ppc64le": 120}
 
 _TFD_TIMER_ABSTIME: Final = 1
 # Zero would switch the timer off, and infinity has no number; a century after boot is as good.
@@ -130,34 +130,40 @@ def set_child_subreaper() -> None:
 def fork_sibling() -> int:
     """As `os.fork`, but the new process is our parent's child, as we are.
 
-    For a process of one thread: nobody is told of it, neither Python nor the C library, so that locks of other threads
-    would stay locked. ENOSYS where we do not know the call's number.
+    For a process of one thread, as the other forks here: nobody is told of it, neither Python nor the C library, so
+    that locks of other threads would stay locked. ENOSYS where we do not know the call's number.
     """
-    number = _SYS_CLONE.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    flags = ctypes.c_ulong(_CLONE_PARENT | signal.SIGCHLD)
-    # The interpreter's lock is kept: nobody else is there to have it meanwhile, and to be forked with it.
-    return _checked(ctypes.PyDLL(None, use_errno=True).syscall(ctypes.c_long(number), flags, None, None, None, None))
+    return _clone(_CLONE_PARENT)
+
+
+def fork_into_pid_namespace() -> int:
+    """As `os.fork`, but the new process is process 1 of a new PID namespace. Mounts made there are seen by nobody else.
+
+    PermissionError for an ordinary user.
+    """
+    return _clone(_CLONE_NEWPID | _CLONE_NEWNS)
+
+
+def fork_into_user_namespace() -> int:
+    """The same for an ordinary user: in a new user namespace too, where it is nobody before `be_user`."""
+    return _clone(_CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS)
+
+
+def be_user(uid: int, gid: int) -> None:
+    """Be this user and nobody else in our user namespace. Set-user-ID programs (sudo) gain nothing in there."""
+    # An undumpable process's files in /proc are root's, these three among them.
+    _prctl(_PR_SET_DUMPABLE, 1)
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    finally:
+        make_undumpable()
 
 
 def set_parent_death_signal(signum: int) -> None:
     """Be sent `signum` when the parent (strictly, the thread of it that forked us) is gone."""
     _prctl(_PR_SET_PDEATHSIG, signum)
-
-
-def enter_pid_namespace() -> bool:
-    """The next fork is process 1 of a new PID namespace; mounts made from here on are seen by nobody else.
-
-    An ordinary user needs a user namespace for it, where it is itself and nobody else. Set-user-ID programs (sudo) gain
-    nothing in there. Whether one was made is returned.
-    """
-    try:
-        _checked(_libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS))
-    except PermissionError:
-        _enter_user_namespace()
-        return True
-    return False
 
 
 def capabilities() -> Capabilities:
@@ -186,6 +192,13 @@ def mount_own_proc() -> None:
 def pidfd_open(pid: int) -> int:
     """A descriptor that means this process for ever, even when its pid is given to another. Readable when it ended."""
     return _checked(_libc.syscall(ctypes.c_long(_SYS_PIDFD_OPEN), ctypes.c_int(pid), ctypes.c_uint(0)))
+
+
+def pid_of(pidfd: int) -> int:
+    """What that process is called in our PID namespace; 0: it has no name any more, or never had one here."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as told:
+        found = [int(line[4:]) for line in told if line.startswith(b"Pid:")]
+    return max(0, *found)  # below zero: it was reaped
 
 
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
@@ -222,17 +235,13 @@ def set_boot_timer(timer: int, at_boot_s: float) -> None:
     _checked(_libc.timerfd_settime(timer, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None))
 
 
-def _enter_user_namespace() -> None:
-    uid, gid = os.geteuid(), os.getegid()
-    _checked(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS))
-    # An undumpable process's files in /proc are root's, these three among them.
-    _prctl(_PR_SET_DUMPABLE, 1)
-    try:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    finally:
-        make_undumpable()
+def _clone(flags: int) -> int:
+    number = _SYS_CLONE.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    # The interpreter's lock is kept: nobody else is there to have it meanwhile, and to be forked with it.
+    libc = ctypes.PyDLL(None, use_errno=True)
+    return _checked(libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None))
 
 
 def _close_range(first: int, last: int) -> None:

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import traceback
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
@@ -19,9 +18,7 @@ from gsd_tasks.process.shim.crowd import bound_processes
 from gsd_tasks.process.shim.init import Command, Init, Term
 from gsd_tasks.process.shim.protocol import Containment, LaunchSpec, ProcessLimit
 
-_GO: Final = b"g"
 _PACKET_BYTES: Final = 256
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class NotStarted(Exception):
@@ -34,10 +31,10 @@ class NotStarted(Exception):
 
 
 class Report(NamedTuple):
-    """A packet from init, or from the child before its exec. `pid` is the sender's, as numbered outside."""
+    """A packet from init. `pid` is that of the process whose descriptor it brought, as numbered outside; 0: none."""
 
-    pid: int
     words: list[str]
+    pid: int = 0
 
 
 class InitHandle:
@@ -75,20 +72,17 @@ class InitHandle:
 def start_child(spec: LaunchSpec, program: Program) -> tuple[InitHandle, int]:
     """Run `program` below a new init, within the bounds of `spec`; returns that and the child's pid.
 
+    That is 0 where the child has ended by now.
+
     Raises:
         NotStarted: the system refused. Nothing runs.
     """
     term = Term(spec.deadline_boot_s, spec.freeze_bound_s)
     init = start_init(spec.containment, spec.max_processes, lambda init: init.live(program, term), keep=program.stdio)
-    child_pid = 0
-    while report := init.receive():
-        if report.words[0] == "child":
-            child_pid = report.pid
-        elif report.words[0] == "started":
-            init.reports.setblocking(False)
-            return init, child_pid
-        else:
-            break
+    report = init.receive()
+    if report is not None and report.words[0] == "started":
+        init.reports.setblocking(False)
+        return init, report.pid
     os.waitpid(init.pid, 0)
     raise _failure(report)
 
@@ -103,8 +97,6 @@ def start_init(
     """
     commands, orders = os.pipe()
     reports, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Who sent a packet is told by the kernel, in our own numbering: the only simple way to the pids in the namespace.
-    reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     powers = linux.capabilities()
 
     def begin(*, own_users: bool = False) -> None:
@@ -119,30 +111,37 @@ def start_init(
         init.report(f"ready {limit}")
         live(init)
 
-    if containment is Containment.PID_NAMESPACE:
-        starter = _fork(lambda: _enter_and_fork(begin, reporting), reporting)
-        os.waitpid(starter, 0)
-    else:
-        _fork(begin, reporting)
+    try:
+        fork = _fork_apart if containment is Containment.PID_NAMESPACE else _fork
+        pid = fork(begin, reporting)
+    except OSError as error:
+        raise NotStarted("containment", error.errno or errno.EIO) from error
     os.close(commands)
     reporting.close()
-    with contextlib.suppress(BrokenPipeError):
-        os.write(orders, _GO)
     report = _receive(reports)
     if report is None or report.words[0] != "ready":
         raise _failure(report)
-    return InitHandle(report.pid, orders, reports, ProcessLimit(report.words[1]))
+    return InitHandle(pid, orders, reports, ProcessLimit(report.words[1]))
 
 
-def _enter_and_fork(begin: Callable[..., object], reporting: socket.socket) -> None:
-    """An intermediate process, so that the shim itself stays outside: it must know the host's users and processes."""
-    own_users = linux.enter_pid_namespace()
-    _fork(lambda: begin(own_users=own_users), reporting)
+def _fork_apart(begin: Callable[..., object], reporting: socket.socket) -> int:
+    """`_fork` into a PID namespace; the shim itself stays outside: it must know the host's users and processes."""
+    user = os.geteuid(), os.getegid()
+    try:
+        return _fork(begin, reporting, linux.fork_into_pid_namespace)
+    except PermissionError:
+        pass
+
+    def begin_as_user() -> None:
+        linux.be_user(*user)
+        begin(own_users=True)
+
+    return _fork(begin_as_user, reporting, linux.fork_into_user_namespace)
 
 
-def _fork(do: Callable[[], object], reporting: socket.socket) -> int:
+def _fork(do: Callable[[], object], reporting: socket.socket, fork: Callable[[], int] = os.fork) -> int:
     """Do it in a new process, which then ends; nothing of it may ever return into the shim's code."""
-    pid = os.fork()
+    pid = fork()
     if pid:
         return pid
     try:
@@ -156,11 +155,9 @@ def _fork(do: Callable[[], object], reporting: socket.socket) -> int:
 
 
 def _settle(containment: Containment, commands: int) -> None:
-    """Wait until our parent is the shim, tie our life to its, and take possession of our world."""
+    """Tie our life to the shim's, which is our parent, and take possession of our world."""
     os.setsid()
     linux.name_process(b"gsd-init")
-    if os.read(commands, 1) != _GO:
-        os._exit(1)
     if containment is Containment.SUBREAPER:
         # SIGKILL on the shim's death would leave the tree behind: here the pipe's end is the sign, and is acted upon.
         linux.set_child_subreaper()
@@ -174,14 +171,13 @@ def _settle(containment: Containment, commands: int) -> None:
 
 
 def _receive(reports: socket.socket) -> Report | None:
-    data, ancillary, _, _ = reports.recvmsg(_PACKET_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+    data, descriptors, _, _ = socket.recv_fds(reports, _PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
-    pid = 0
-    for _, kind, value in ancillary:
-        if kind == socket.SCM_CREDENTIALS:
-            pid = _CREDENTIALS.unpack(value)[0]
-    return Report(pid, data.decode().split())
+    pids = [linux.pid_of(descriptor) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return Report(data.decode().split(), *pids)
 
 
 def _failure(report: Report | None) -> NotStarted:
