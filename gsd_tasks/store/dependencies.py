@@ -13,12 +13,30 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from psycopg.errors import ForeignKeyViolation
-from sqlalchemy import ARRAY, Text, Uuid, and_, any_, column, func, insert, literal, not_, or_, select, true, update
+from sqlalchemy import (
+    ARRAY,
+    Integer,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.exc import IntegrityError
 
@@ -109,11 +127,19 @@ def ripe(connection: Connection, after: SessionId, limit: int) -> list[SessionId
 
 def waiting_for(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
     """Those that wait for one of these."""
+    found = connection.execute(_waiting_for(), {"ended": list(ids), "last": after, "most": limit})
+    return [SessionId(waiting) for waiting in found.scalars()]
+
+
+@cache
+def _waiting_for() -> Select[Any]:
+    """Built once: this is asked after the end of each session."""
     following = select(dependencies.c.session_id).where(
-        dependencies.c.before_id == any_id(ids), dependencies.c.session_id > after
+        dependencies.c.before_id == any_(bindparam("ended", type_=ARRAY(Uuid))),
+        dependencies.c.session_id > bindparam("last", type_=Uuid),
     )
     # A query by itself: joined, all that wait may be read, to be asked whether they wait for these.
-    return _page(connection, sessions.c.id == any_(func.array(following.scalar_subquery())), limit)
+    return _some(sessions.c.id == any_(func.array(following.scalar_subquery())), bindparam("most", type_=Integer))
 
 
 def waiting_of(ids: Sequence[SessionId], connection: Connection, after: SessionId, limit: int) -> list[SessionId]:
@@ -186,8 +212,11 @@ def _adding(columns: list[list[Any]]) -> Insert:
 
 
 def _page(connection: Connection, which: ColumnElement[bool], limit: int) -> list[SessionId]:
-    page = select(sessions.c.id).where(WAITING, which).order_by(sessions.c.id).limit(limit)
-    return [SessionId(found) for found in connection.execute(page).scalars()]
+    return [SessionId(found) for found in connection.execute(_some(which, limit)).scalars()]
+
+
+def _some(which: ColumnElement[bool], limit: int | ColumnElement[int]) -> Select[Any]:
+    return select(sessions.c.id).where(WAITING, which).order_by(sessions.c.id).limit(limit)
 
 
 def befores(kind: Awaited) -> ScalarSelect[list[UUID]]:

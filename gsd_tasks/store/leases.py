@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, Uuid, and_, column, func, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Integer,
+    Uuid,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from gsd_tasks.domain.session import Holder
 from gsd_tasks.domain.state import Wanted
@@ -14,9 +29,25 @@ from gsd_tasks.store.tables import NOW, attempts, interval, leases, recoveries, 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from sqlalchemy import Connection, Row
     from sqlalchemy.sql.dml import ReturningUpdate
+
+
+class HeldBy(NamedTuple):
+    """A claim, in a statement that is built once; `claim_values` has the values to send with it."""
+
+    session_id: BindParameter[UUID]
+    attempt: BindParameter[int]
+    holder: BindParameter[UUID]
+
+
+HELD_BY: Final = HeldBy(
+    bindparam("of_session", type_=Uuid()),
+    bindparam("of_attempt", type_=Integer()),
+    bindparam("of_holder", type_=Uuid()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +146,29 @@ def progress(connection: Connection, claim: Claim) -> Progress | None:
 
 def mark_launching(connection: Connection, claim: Claim) -> bool:
     """From here on a child may exist. False: the lease is not ours, launch nothing."""
-    statement = (
+    return connection.execute(_marking_launching(), claim_values(claim)).first() is not None
+
+
+@cache
+def _marking_launching() -> ReturningUpdate[Any]:
+    return (
         update(attempts)
         .where(
-            attempts.c.session_id == claim.session.id,
-            attempts.c.attempt == claim.attempt,
+            attempts.c.session_id == HELD_BY.session_id,
+            attempts.c.attempt == HELD_BY.attempt,
             # After a wait for this row this is looked at again, the lease is not: who took the one has ended the other.
             attempts.c.ended_at.is_(None),
-            select(leases.c.session_id).where(holds(claim)).exists(),
+            select(leases.c.session_id)
+            .where(
+                leases.c.session_id == HELD_BY.session_id,
+                leases.c.attempt == HELD_BY.attempt,
+                leases.c.holder == HELD_BY.holder,
+            )
+            .exists(),
         )
         .values(launching_at=NOW)
         .returning(attempts.c.attempt)
     )
-    return connection.execute(statement).first() is not None
 
 
 def was_settled_by(connection: Connection, claim: Claim) -> bool:
@@ -142,6 +183,11 @@ def was_settled_by(connection: Connection, claim: Claim) -> bool:
         ~was_recovered.where(*of_attempt).exists(),
     )
     return connection.execute(statement).first() is not None
+
+
+def claim_values(claim: Claim) -> dict[str, Any]:
+    """For a statement with `HELD_BY`."""
+    return {"of_session": claim.session.id, "of_attempt": claim.attempt, "of_holder": claim.holder}
 
 
 def holds(claim: Claim) -> ColumnElement[bool]:

@@ -34,7 +34,7 @@ MOMENT = TIMESTAMP(timezone=True)
 NOW = func.clock_timestamp(type_=MOMENT)
 
 
-def interval(seconds: float) -> ColumnElement[Any]:
+def interval(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
     """So many seconds, to be added to a moment."""
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, literal, null, select, update
+from sqlalchemy import Double, SmallInteger, Uuid, bindparam, func, insert, null, select, update
 
 from gsd_tasks.domain.session import Holder, SessionId, WorkerId
 from gsd_tasks.domain.state import Reason, Status
@@ -15,13 +16,33 @@ from gsd_tasks.store.tables import NOW, attempts, interval, leases, sessions, wo
 from gsd_tasks.store.transitions.claimable import CLAIMABLE
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
 
 def claim(
     connection: Connection, session_id: SessionId, *, holder: Holder, worker_id: WorkerId, slot: int, lease_s: float
 ) -> Claim | None:
     """queued -> running, if it is claimable: a new attempt with this holder. None: it is not ours to run."""
+    asked = {"claimed_id": session_id, "by_holder": holder, "by_worker": worker_id, "in_slot": slot, "for_s": lease_s}
+    row = connection.execute(_claiming(), asked).mappings().one_or_none()
+    if row is None:
+        return None
+    session = to_session(row, secrets=True)
+    return Claim(
+        session=session,
+        attempt=session.attempt,
+        holder=holder,
+        worker_id=worker_id,
+        slot=slot,
+        traceparent=row["traceparent"],
+    )
+
+
+@cache
+def _claiming() -> Select[Any]:
+    """Built once: that takes longer than Postgres takes over it."""
+    session_id, holder = bindparam("claimed_id", type_=Uuid), bindparam("by_holder", type_=Uuid)
+    worker_id, slot = bindparam("by_worker", type_=Uuid), bindparam("in_slot", type_=SmallInteger)
     # The row is locked as it is by now, the transcript read as it was when the statement began: both of one attempt.
     begun_with = sessions.alias()
     attempt = select(begun_with.c.attempt).where(begun_with.c.id == session_id).scalar_subquery()
@@ -52,33 +73,21 @@ def claim(
         select(
             moved.c.id,
             moved.c.attempt,
-            literal(holder),
-            literal(worker_id),
-            literal(slot),
+            holder,
+            worker_id,
+            slot,
             moved.c.last_seq,
             transcript.last_entry(moved.c.id),
-            NOW + interval(lease_s),
+            NOW + interval(bindparam("for_s", type_=Double)),
         ),
     )
     begun = insert(attempts).from_select(
         ["session_id", "attempt", "holder", "worker_id", "slot", "first_seq"],
-        select(moved.c.id, moved.c.attempt, literal(holder), literal(worker_id), literal(slot), moved.c.last_seq + 1),
+        select(moved.c.id, moved.c.attempt, holder, worker_id, slot, moved.c.last_seq + 1),
     )
     name = select(workers.c.name).where(workers.c.id == worker_id).scalar_subquery().label("worker")
-    statement = select(*moved.c, name).add_cte(
+    return select(*moved.c, name).add_cte(
         held.cte("held"), begun.cte("begun"), history.note(moved, locked).cte("history")
-    )
-    row = connection.execute(statement).mappings().one_or_none()
-    if row is None:
-        return None
-    session = to_session(row, secrets=True)
-    return Claim(
-        session=session,
-        attempt=session.attempt,
-        holder=holder,
-        worker_id=worker_id,
-        slot=slot,
-        traceparent=row["traceparent"],
     )
 
 
