@@ -43,7 +43,8 @@ class ShimSilent(ShimUnreachable):
 class ShimStatus(NamedTuple):
     """As the shim sees it. `ended`: the child has exited; the shim may still wait for what it left behind.
 
-    The counts are of bytes in the spool. `child_pid` is 0 for a child that ended at once. `inputs` is the highest number of those taken; None: it takes none.
+    The counts are of bytes in the spool. `child_pid` is 0 for a child that ended at once. `inputs` is the highest
+    number of those taken; None: it takes none.
     """
 
     protocol: int

@@ -1,4 +1,4 @@
-"""What a session that does nothing costs its worker, counted: statements, commits, bells. Times are for `benchmarks`."""
+"""What a session that does nothing costs its worker, counted. Times are for `benchmarks`."""
 
 from __future__ import annotations
 
