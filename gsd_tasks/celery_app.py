@@ -13,27 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from celery import Celery
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
-from gsd_tasks.domain.errors import BrokerUnavailable, ConfigurationError
+from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.session import DEFAULT_PRIORITY, DEFAULT_QUEUE, SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service import transport
-from gsd_tasks.service.broker import no_answer
-from gsd_tasks.service.messages import RUN_SESSION, SWEEP
+from gsd_tasks.service.messages import SWEEP
+from gsd_tasks.service.sending import Sender
 from gsd_tasks.settings import settings
 from gsd_tasks.telemetry import configure_part, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gsd_tasks.domain.session import SessionId
     from gsd_tasks.service.announcing import Publish
 
 #: Celery's commands that are a process of a cluster each.
 _PARTS: Final = ("worker", "beat", "flower")
-#: Whoever takes messages waits for them; sending one takes no time, and what is not sent is sent later.
-PUBLISH_S: Final = 5
 
 
 class Configuration:
@@ -55,7 +51,6 @@ class Configuration:
 
     task_acks_late = False
     task_ignore_result = True
-    task_send_sent_event = True
     task_track_started = True
     task_default_queue = DEFAULT_QUEUE
     task_default_priority = DEFAULT_PRIORITY
@@ -148,20 +143,6 @@ app.user_options["preload"].add(
 
 def make_publish(redis_url: str) -> Publish:
     """A publisher to this broker, for `service.submit`. It need not be the one that this process's settings name."""
-    url = transport.broker_url(redis_url)
-    sender = Celery("gsd_tasks", set_as_current=False, broker=url)
-    sender.config_from_object(Configuration())
-    sender.conf.broker_url = url
-    sender.conf.broker_use_ssl = transport.broker_use_ssl(redis_url)
-    sender.conf.broker_transport_options = transport.transport_options(redis_url, socket_timeout=PUBLISH_S)
+    from gsd_tasks.celery_forms import write
 
-    def publish(session_id: SessionId, *, queue: str, priority: int) -> None:
-        # The message's id is the session's: one too many is recognised as the same, in Redis and in Flower.
-        try:
-            sender.send_task(
-                RUN_SESSION, args=[str(session_id)], task_id=str(session_id), queue=queue, priority=priority
-            )
-        except OperationalError as error:
-            raise BrokerUnavailable(no_answer(error, redis_url)) from error
-
-    return publish
+    return Sender(redis_url, write).publish

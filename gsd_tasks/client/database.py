@@ -26,10 +26,10 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.domain.statistics import LOOK_BACK, By
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.service import control, dependencies, follow, raw, snapshots, talk, verify
-from gsd_tasks.service.announcing import patient
-from gsd_tasks.service.bell import HISTORY, WANTED, answers, ring_once, session_channel
+from gsd_tasks.service.bell import HISTORY, WANTED, answers, session_channel
 from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.listen import Listener
+from gsd_tasks.service.sending import Sender
 from gsd_tasks.service.submit import Submitted, check_credentials, check_credentials_of_all, submit_or_find
 from gsd_tasks.service.tally import Tally
 from gsd_tasks.service.tracing import Tracer
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.statistics import Statistics
     from gsd_tasks.domain.tree import Branch
     from gsd_tasks.domain.verification import Verified
-    from gsd_tasks.service.announcing import Publish
     from gsd_tasks.settings import Settings
     from gsd_tasks.store.load import Load
 
@@ -96,6 +95,13 @@ class _References:
             return control.resolve(connection, wanted)
 
 
+def _write(session_id: SessionId, *, queue: str, priority: int) -> str:
+    # Celery takes a while to import, and only this needs it.
+    from gsd_tasks.celery_forms import write
+
+    return write(session_id, queue=queue, priority=priority)
+
+
 class DatabaseClient(Client):
     """`Client` where Postgres and Redis can be reached."""
 
@@ -111,7 +117,7 @@ class DatabaseClient(Client):
         self._references = _References(self._database)
         self._listener = Listener(self._database, self._redis_url)
         self._archived = Archived(self._settings.archive_dir)
-        self._publish: Publish | None = None
+        self._sender = Sender(self._redis_url, _write)
         self._schema_is_known = False
 
     @property
@@ -149,6 +155,7 @@ class DatabaseClient(Client):
 
     def close(self) -> None:
         self._tracer.stop()
+        self._sender.close()
         self._database.close()
 
     def enqueue(self, **request: Unpack[NewSession]) -> Session:
@@ -159,16 +166,20 @@ class DatabaseClient(Client):
         asked = to_submission(request, self._references)
         self._check_schema()
         check = partial(check_credentials, self._database, silent_after_s=self._silent_after_s)
-        submitted = submit_or_find(self._database, self._publisher(), asked, check=check)
-        self._rung(submitted.session)
+        with self._sender.together() as parcel:
+            submitted = submit_or_find(self._database, parcel.publish, asked, check=check)
+            if submitted.is_new:
+                # Nobody follows what has had no name until now.
+                parcel.ring((HISTORY, ""))
         return submitted
 
     def enqueue_many(self, requests: Sequence[Mapping[str, Any]]) -> Sequence[Session]:
         items = to_items(requests, self._references)
         self._check_schema()
         check = partial(check_credentials_of_all, self._database, silent_after_s=self._silent_after_s)
-        submitted = submit_many(self._database, self._publisher(), items, check=check)
-        ring_once(self._redis_url, (HISTORY, ""))
+        with self._sender.together() as parcel:
+            submitted = submit_many(self._database, parcel.publish, items, check=check)
+            parcel.ring((HISTORY, ""))
         return submitted
 
     def get(self, session_id: str | UUID) -> Session:
@@ -218,9 +229,9 @@ class DatabaseClient(Client):
     def cancel(self, session_id: str | UUID) -> Session:
         session = self._rung(control.cancel(self._database, session_id, self._tracer.ended))
         if session.status.is_final:
-            resolved = dependencies.resolve(self._database, self._send, [session.id])
+            resolved = dependencies.resolve(self._database, self._sender.publish, [session.id])
             self._tracer.ended(resolved.given_up)
-            ring_once(self._redis_url, *((session_channel(id_), "") for id_ in resolved), (HISTORY, ""))
+            self._sender.ring(*((session_channel(id_), "") for id_ in resolved), (HISTORY, ""))
         return session
 
     def pause(self, session_id: str | UUID) -> Session:
@@ -229,8 +240,8 @@ class DatabaseClient(Client):
     def resume(self, session_id: str | UUID, prompt: str | None = None) -> Session:
         self._check_schema()
         if prompt is None:
-            return self._rung(control.resume(self._database, self._publisher(), session_id))
-        return self._rung(talk.follow_up(self._database, self._publisher(), session_id, prompt))
+            return self._rung(control.resume(self._database, self._sender.publish, session_id))
+        return self._rung(talk.follow_up(self._database, self._sender.publish, session_id, prompt))
 
     def send(self, session_id: str | UUID, message: str) -> int:
         self._check_schema()
@@ -244,11 +255,11 @@ class DatabaseClient(Client):
 
     def fork(self, session_id: str | UUID, prompt: str | None = None, *, name: str | None = None) -> Session:
         self._check_schema()
-        return self._rung(talk.fork(self._database, self._publisher(), session_id, prompt, name=name))
+        return self._rung(talk.fork(self._database, self._sender.publish, session_id, prompt, name=name))
 
     def retry(self, session_id: str | UUID) -> Session:
         self._check_schema()
-        return self._rung(control.retry(self._database, self._publisher(), session_id))
+        return self._rung(control.retry(self._database, self._sender.publish, session_id))
 
     def delete(self, session_id: str | UUID) -> None:
         control.delete(self._database, session_id)
@@ -403,22 +414,10 @@ class DatabaseClient(Client):
     def _silent_after_s(self) -> float:
         return MISSED_HEARTBEATS * self._settings.heartbeat_s
 
-    def _publisher(self) -> Publish:
-        if self._publish is None:
-            # Celery takes a while to import, and only this needs it.
-            from gsd_tasks.celery_app import make_publish
-
-            self._publish = patient(make_publish(self._redis_url))
-        return self._publish
-
-    def _send(self, session_id: SessionId, *, queue: str, priority: int) -> None:
-        """`_publisher`, for what publishes seldom."""
-        self._publisher()(session_id, queue=queue, priority=priority)
-
     def _rung(self, session: Session) -> Session:
         """Whoever follows, listens or holds it looks now."""
         wanted = ((WANTED, str(session.id)),) if session.status is Status.RUNNING else ()
-        ring_once(self._redis_url, *wanted, (session_channel(session.id), ""), (HISTORY, ""))
+        self._sender.ring(*wanted, (session_channel(session.id), ""), (HISTORY, ""))
         return session
 
     def _check_schema(self) -> None:

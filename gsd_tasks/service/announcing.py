@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from gsd_tasks.domain.errors import BrokerUnavailable
-from gsd_tasks.service.one_by_one import OneByOne
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
@@ -31,19 +30,10 @@ def announce(publish: Publish, claimable: Iterable[Session | LetGo]) -> None:
         try:
             publish(session.id, queue=session.queue, priority=session.priority)
         except BrokerUnavailable as error:
-            get_log("submit").warning("queued without a message", session=str(session.id), why=str(error))
+            say_it_waits(session.id, error)
             return
 
 
-def patient(publish: Publish) -> Publish:
-    """The same for many threads: where Redis hangs, one of them at a time waits for it, and the others do without."""
-    asking = OneByOne()
-
-    def publish_or_refuse(session_id: SessionId, *, queue: str, priority: int) -> None:
-        with asking.attempt() as may_try:
-            if may_try:
-                publish(session_id, queue=queue, priority=priority)
-                return
-        raise BrokerUnavailable("Redis did not answer just now")
-
-    return publish_or_refuse
+def say_it_waits(session_id: SessionId, error: BrokerUnavailable) -> None:
+    """That the message of this session, and of those after it, is left to the re-publisher."""
+    get_log("submit").warning("queued without a message", session=str(session_id), why=str(error))

@@ -35,8 +35,7 @@ class Sentinels(redis.sentinel.Sentinel):
 
     def __init__(self, hosts: tuple[tuple[str, int], ...], **options: Any) -> None:
         self._hosts = hosts
-        first = _answered.get(hosts)
-        super().__init__(sorted(hosts, key=lambda host: host != first), **options)  # type: ignore[no-untyped-call]
+        super().__init__(hosts, **options)  # type: ignore[no-untyped-call]
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Where it is.
@@ -45,9 +44,9 @@ class Sentinels(redis.sentinel.Sentinel):
             MasterNotFoundError: nobody knows, or nobody answers; with what each of those said.
         """
         silent = []
-        for sentinel in self.sentinels:
-            told = sentinel.connection_pool.connection_kwargs
-            host, port = told["host"], told["port"]
+        first = _answered.get(self._hosts)
+        for sentinel in sorted(self.sentinels, key=lambda sentinel: _place(sentinel) != first):
+            host, port = _place(sentinel)
             try:
                 masters: Any = sentinel.sentinel_masters()
             except redis.RedisError as error:
@@ -58,6 +57,11 @@ class Sentinels(redis.sentinel.Sentinel):
                 _answered[self._hosts] = (host, port)
                 return state["ip"], state["port"]
         raise redis.sentinel.MasterNotFoundError("; ".join([f"No master found for {service_name!r}", *silent]))
+
+
+def _place(sentinel: redis.Redis) -> tuple[str, int]:
+    told = sentinel.connection_pool.connection_kwargs
+    return told["host"], told["port"]
 
 
 class Master(redis.Redis):

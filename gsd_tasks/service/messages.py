@@ -53,8 +53,13 @@ class QueuedMessages:
             raise BrokerUnavailable(no_answer(error, self._redis_url)) from error
 
 
+def list_of(queue: str, priority: int) -> str:
+    """The list in which the messages of this priority wait."""
+    return f"{queue}{SEPARATOR}{priority}" if priority else queue
+
+
 def _lists(queue: str) -> list[str]:
-    return [f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
+    return [list_of(queue, step) for step in PRIORITY_STEPS]
 
 
 def _messages(client: redis.Redis, key: str) -> Iterator[str | bytes]:
