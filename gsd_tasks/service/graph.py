@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gsd_tasks.service.announcing import Publish
     from gsd_tasks.store import Connection, Database
 
-#: A message takes half a millisecond to send, and ten thousand of them more than a sweep is away.
+#: Workers take no more until the next sweep, and ten thousand of them are 10 MB.
 MOST_MESSAGES: Final = 1000
 #: Read back at once.
 PAGE_SESSIONS: Final = 1000
@@ -123,13 +123,14 @@ def _begin(database: Database, publish: Publish, written: _Written) -> list[Sess
     new = written.new
     looked_at = {one.id for one in new.values() if not {*one.after, *one.after_any} <= new.keys()}
     stand = written.old | new
-    try:
-        announce(publish, _first([one for one in new.values() if not one.waits]))
-        resolve_these(database, publish, looked_at)
-        with database.connection() as connection:
-            stand |= _read(connection, list(looked_at))
-    except DatabaseUnavailable as error:
-        get_log("graph").warning("what waits is left to the next sweep", why=str(error))
+    announce(publish, _first([one for one in new.values() if not one.waits]))
+    if looked_at:
+        try:
+            resolve_these(database, publish, looked_at)
+            with database.connection() as connection:
+                stand |= _read(connection, list(looked_at))
+        except DatabaseUnavailable as error:
+            get_log("graph").warning("what waits is left to the next sweep", why=str(error))
     return [stand[session_id] for session_id in written.ids]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uuid_utils.compat as uuid_utils
 
 from gsd_tasks.domain.credentials import are_there, may_come_with
-from gsd_tasks.domain.errors import KeyReused, NoCredentials, NoSuchSession
+from gsd_tasks.domain.errors import KeyReused, NoCredentials
 from gsd_tasks.domain.session import Kind, SessionId
 from gsd_tasks.domain.submission import digest, validate
 from gsd_tasks.service.dependencies import begin
@@ -61,16 +61,14 @@ def submit_or_find(
     validate(request)
     if check is not None:
         check(request)
+    mark = digest(request)
     with database.connection() as connection:
-        while True:
-            session_id, is_new = _write(connection, request, forked_from)
-            session = sessions.get(connection, session_id)
-            if session is not None:
-                break
-            if is_new:
-                raise NoSuchSession(str(session_id))
+        while (session := _write(connection, request, mark, forked_from)) is None:
+            found = _find(connection, request.key or "", mark)
+            if found is not None:
+                return Submitted(found, is_new=False)
             # Deleted in this very moment: the key is free again.
-    return Submitted(begin(database, publish, session) if is_new else session, is_new)
+    return Submitted(begin(database, publish, session), is_new=True)
 
 
 def check_credentials(database: Database, request: Submission, *, silent_after_s: float) -> None:
@@ -114,18 +112,16 @@ def _no_credentials(queue: str) -> NoCredentials:
     return NoCredentials(f"no worker of the queue {queue!r} has credentials for Claude")
 
 
-def _write(connection: Connection, request: Submission, forked_from: SessionId | None) -> tuple[SessionId, bool]:
-    mark = digest(request)
-    written = transitions.enqueue(
-        connection, SessionId(uuid_utils.uuid7()), request, mark, forked_from=forked_from, traceparent=caller()
-    )
-    if written is not None:
-        return written, True
-    key = request.key or ""
+def _write(connection: Connection, request: Submission, mark: bytes, forked_from: SessionId | None) -> Session | None:
+    session_id = SessionId(uuid_utils.uuid7())
+    return transitions.enqueue(connection, session_id, request, mark, forked_from=forked_from, traceparent=caller())
+
+
+def _find(connection: Connection, key: str, mark: bytes) -> Session | None:
     existing = sessions.by_key(connection, key)
     if existing is None:
-        # Deleted in this very moment: the key is free again.
-        return _write(connection, request, forked_from)
-    if existing[1] != mark:
-        raise KeyReused(key, str(existing[0]))
-    return existing[0], False
+        return None
+    session_id, written = existing
+    if written != mark:
+        raise KeyReused(key, str(session_id))
+    return sessions.get(connection, session_id)

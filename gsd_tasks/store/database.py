@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable
 from gsd_tasks.domain.refusals import of_postgres
 from gsd_tasks.store.arrays import Array, ArrayDumper
+from gsd_tasks.store.liveness import watch
 from gsd_tasks.store.pooler import arrange, bound_locks
 
 if TYPE_CHECKING:
@@ -156,7 +157,6 @@ def _engine(url: str, connections: int, name: str) -> Engine:
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",
-        pool_pre_ping=True,
         pool_size=connections,
         max_overflow=5,
         pool_timeout=10,
@@ -164,10 +164,12 @@ def _engine(url: str, connections: int, name: str) -> Engine:
         hide_parameters=True,
         # Nothing is ever open when a connection comes back, so nothing needs to be rolled back.
         pool_reset_on_return=None,
+        skip_autocommit_rollback=True,
         connect_args=SOCKET | {"application_name": name},
     )
     event.listen(engine, "connect", partial(arrange, session=SERVER_SOCKET, prepare_after=PREPARE_AFTER))
     event.listen(engine, "connect", _adapt)
+    watch(engine)
     return engine
 
 

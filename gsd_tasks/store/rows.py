@@ -38,7 +38,7 @@ _NEW: Final[Mapping[str, Any]] = {
     "status": Status.QUEUED,
     "reason": Reason.ENQUEUED,
     **dict.fromkeys(("attempt", "tries", "recoveries", "last_seq", "last_message"), 0),
-    **dict.fromkeys(("wanted", "detail", "forked_from", "worker", "slot", "exit_code", "exit_signal", "result")),
+    **dict.fromkeys(("wanted", "detail", "worker", "slot", "exit_code", "exit_signal", "result")),
     **dict.fromkeys(("started_at", "ended_at")),
 }
 _CLAUDE: Final = tuple(field.name for field in fields(ClaudeOptions))
@@ -136,10 +136,19 @@ def from_submission(request: Submission) -> dict[str, Any]:
     }
 
 
-def to_new_session(columns: Mapping[str, Any], request: Submission, *, id_: SessionId, created_at: datetime) -> Session:
+def to_new_session(
+    columns: Mapping[str, Any],
+    request: Submission,
+    *,
+    id_: SessionId,
+    created_at: datetime,
+    forked_from: SessionId | None = None,
+) -> Session:
     """What was written just now for this request, whose columns are `from_submission`'s."""
     row = {**_NEW, **columns}
-    row |= {"id": id_, "created_at": created_at, "waits": request.waits}
+    row |= {"id": id_, "created_at": created_at, "waits": request.waits, "forked_from": forked_from}
+    if request.context:
+        row["context"] = json.loads(json.dumps(row["context"]))
     # As they are read back.
     return to_session(row | {"after": sorted(set(request.after)), "after_any": sorted(set(request.after_any))})
 

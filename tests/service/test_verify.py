@@ -186,7 +186,9 @@ class Sessions:
     def queued(self) -> SessionId:
         session_id = SessionId(uuid_utils.uuid7())
         request = Submission(prompt="Fix it", working_dir="/", context={"a": 1}, on_lost=OnLost.REQUEUE)
-        assert transitions.enqueue(self.connection, session_id, request, digest(request)) == session_id
+        written = transitions.enqueue(self.connection, session_id, request, digest(request))
+        assert written is not None
+        assert written.id == session_id
         return session_id
 
     def claimed(self, session_id: SessionId) -> Claim:

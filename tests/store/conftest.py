@@ -28,7 +28,9 @@ def enqueue(database: Database) -> Callable[..., SessionId]:
     def enqueue(request: Submission = REQUEST) -> SessionId:
         session_id = SessionId(uuid_utils.uuid7())
         with database.connection() as connection:
-            assert transitions.enqueue(connection, session_id, request, digest(request)) == session_id
+            written = transitions.enqueue(connection, session_id, request, digest(request))
+        assert written is not None
+        assert written.id == session_id
         return session_id
 
     return enqueue

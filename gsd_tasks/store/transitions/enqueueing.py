@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Text, cast, column, func, insert, literal, select
+from sqlalchemy import Text, bindparam, cast, column, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -14,11 +14,13 @@ from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import dependencies, transcript
 from gsd_tasks.store.rows import from_submission, to_new_session
 from gsd_tasks.store.tables import session_history, sessions
+from gsd_tasks.store.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import CTE, Connection, Insert, Select
+    from sqlalchemy import CTE, Connection, Select
+    from sqlalchemy.dialects.postgresql import Insert
 
 
 #: What one statement writes.
@@ -26,8 +28,8 @@ PAGE_SESSIONS: Final = 1000
 PAGE_BYTES: Final = 8 * 1024 * 1024
 _QUEUED: Final = literal(Status.QUEUED.value)
 _ENQUEUED: Final = literal(Reason.ENQUEUED.value)
-#: The columns that a producer fills.
-_GIVEN: Final = tuple(from_submission(Submission(prompt="", working_dir="")))
+#: The columns that are filled when it is enqueued.
+_NAMES: Final = ("id", "digest", "waits", "traceparent", *from_submission(Submission(prompt="", working_dir="")))
 
 
 class New(NamedTuple):
@@ -47,8 +49,8 @@ def enqueue(
     *,
     forked_from: SessionId | None = None,
     traceparent: str | None = None,
-) -> SessionId | None:
-    """(new) -> queued. None, and nothing written, when the idempotency key has a session already.
+) -> Session | None:
+    """(new) -> queued, as it is written. None, and nothing written, when the idempotency key has a session already.
 
     With `forked_from` it begins with that session's conversation, as it stands. What is to follow others waits, until
     `dependencies.let_go` finds that it need not.
@@ -56,30 +58,17 @@ def enqueue(
     Raises:
         NoSuchSession: the parent, or one that it is to follow, is not there, or not any more.
     """
-    born = (
-        upsert(sessions)
-        .values(
-            id=session_id,
-            status=Status.QUEUED,
-            reason=Reason.ENQUEUED,
-            digest=digest,
-            forked_from=forked_from,
-            traceparent=traceparent,
-            waits=request.waits,
-            **from_submission(request),
-        )
-        .on_conflict_do_nothing(index_elements=[sessions.c.key])
-        .returning(sessions.c.id)
-        .cte("born")
-    )
-    statement = _note(born).returning(session_history.c.session_id)
-    if forked_from is not None:
-        statement = statement.add_cte(transcript.copied(born, forked_from))
-    if request.waits:
-        statement = statement.add_cte(dependencies.adding(born, request).cte("edges"))
+    columns = from_submission(request)
+    own = {"id": session_id, "digest": digest, "waits": request.waits, "traceparent": traceparent}
     with dependencies.naming_missing():
-        written = connection.execute(statement).scalar_one_or_none()
-    return None if written is None else SessionId(written)
+        if forked_from is None and not request.waits:
+            written = _ENQUEUE.execute(connection, own | columns).one_or_none()
+        else:
+            statement = _enqueueing_more(request, forked_from)
+            written = connection.execute(statement, own | columns).one_or_none()
+    if written is None:
+        return None
+    return to_new_session(columns, request, id_=session_id, created_at=written.created_at, forked_from=forked_from)
 
 
 def enqueue_many(connection: Connection, several: Iterable[New]) -> list[Session]:
@@ -126,30 +115,46 @@ def _to_row(new: New) -> _Row:
 
 def _enqueue_page(connection: Connection, page: Sequence[_Row]) -> Iterator[Session]:
     rows = {row.new.id: row for row in page}
-    for written in connection.execute(_enqueueing([row.text for row in page])):
+    for written in _ENQUEUE_PAGE.execute(connection, {"rows": f"[{','.join(row.text for row in page)}]"}):
         new, columns, _ = rows[written.id]
         yield to_new_session(columns, new.request, id_=new.id, created_at=written.created_at)
 
 
-def _enqueueing(rows: Sequence[str]) -> Select[Any]:
-    names = ["id", "digest", "waits", "traceparent", *_GIVEN]
+def _born(values: Insert) -> CTE:
+    unless_known = values.on_conflict_do_nothing(index_elements=[sessions.c.key])
+    return unless_known.returning(sessions.c.id, sessions.c.created_at).cte("born")
+
+
+def _noted(born: CTE) -> Select[Any]:
+    """What was written, and where its history begins."""
+    begins = select(born.c.id, _QUEUED, literal(0), _ENQUEUED)
+    history = insert(session_history).from_select(["session_id", "to_status", "attempt", "reason"], begins)
+    return select(born).add_cte(history.cte("history"))
+
+
+def _one(**more: Any) -> CTE:
+    given = {name: bindparam(name, type_=sessions.c[name].type) for name in _NAMES}
+    return _born(upsert(sessions).values(status=_QUEUED, reason=_ENQUEUED, **given, **more))
+
+
+def _enqueueing_more(request: Submission, forked_from: SessionId | None) -> Select[Any]:
+    born = _one(forked_from=forked_from)
+    statement = _noted(born)
+    if forked_from is not None:
+        statement = statement.add_cte(transcript.copied(born, forked_from))
+    if request.waits:
+        statement = statement.add_cte(dependencies.adding(born, request).cte("edges"))
+    return statement
+
+
+def _page() -> CTE:
     given = (
-        func.jsonb_to_recordset(cast(literal(f"[{','.join(rows)}]", Text), JSONB))
-        .table_valued(*(column(name, sessions.c[name].type) for name in names))
+        func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB))
+        .table_valued(*(column(name, sessions.c[name].type) for name in _NAMES))
         .render_derived(name="given", with_types=True)
     )
-    born = (
-        upsert(sessions)
-        .from_select(["status", "reason", *names], select(_QUEUED, _ENQUEUED, *given.c))
-        .on_conflict_do_nothing(index_elements=[sessions.c.key])
-        .returning(sessions.c.id, sessions.c.created_at)
-        .cte("born")
-    )
-    return select(born).add_cte(_note(born).cte("history"))
+    return _born(upsert(sessions).from_select(["status", "reason", *_NAMES], select(_QUEUED, _ENQUEUED, *given.c)))
 
 
-def _note(born: CTE) -> Insert:
-    """Where the history of these sessions begins."""
-    return insert(session_history).from_select(
-        ["session_id", "to_status", "attempt", "reason"], select(born.c.id, _QUEUED, literal(0), _ENQUEUED)
-    )
+_ENQUEUE: Final = Written(_noted(_one()))
+_ENQUEUE_PAGE: Final = Written(_noted(_page()))
