@@ -13,9 +13,24 @@ What reapers recovered stands in a table of its own, with ids of the same sequen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from sqlalchemy import Text, any_, cast, exists, func, insert, literal, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.recovery import Recovery
@@ -80,13 +95,8 @@ def since(
 
     Neither where there is no such session, as each has its first transition from its beginning on.
     """
-    # Its own are numbered in the order in which they were committed (see above): none comes to be seen late.
-    own = _view().where(session_history.c.session_id == session_id)
-    stood = own.where(session_history.c.id <= last_id).order_by(session_history.c.id.desc()).limit(1).subquery()
-    next_ones = own.where(session_history.c.id > last_id).order_by(session_history.c.id).limit(limit).subquery()
-    both = union_all(select(stood), select(next_ones)).subquery()
-    rows = connection.execute(select(both).order_by(both.c.id)).mappings()
-    entries = [to_history(row) for row in rows]
+    asked = {"session_id": session_id, "last_id": last_id, "most": limit}
+    entries = [to_history(row) for row in connection.execute(_since(), asked).mappings()]
     return (entries[0], entries[1:]) if entries and entries[0].id <= last_id else (None, entries)
 
 
@@ -184,6 +194,19 @@ def _horizon(connection: Connection) -> int:
 
 def _xid(number: int) -> ColumnElement[str]:
     return cast(literal(str(number), Text), Xid8)
+
+
+@cache
+def _since() -> Select[Any]:
+    """Built once: the live tail asks it a hundred times a second, and building takes longer than all the rest."""
+    # Its own are numbered in the order in which they were committed (see above): none comes to be seen late.
+    table, last_id = session_history.c, bindparam("last_id", type_=BigInteger)
+    own = _view().where(table.session_id == bindparam("session_id"))
+    stood = own.where(table.id <= last_id).order_by(table.id.desc()).limit(1).subquery()
+    following = own.where(table.id > last_id).order_by(table.id)
+    next_ones = following.limit(bindparam("most", type_=Integer)).subquery()
+    both = union_all(select(stood), select(next_ones)).subquery()
+    return select(both).order_by(both.c.id)
 
 
 def _view() -> Select[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Integer, bindparam, func, select
 
 from gsd_tasks.domain.session import OutputRow, SessionId, Stream
 from gsd_tasks.store.arrays import Array
@@ -116,17 +117,28 @@ def read(
     largest_bytes: int = 8 * 1024 * 1024,
 ) -> list[OutputRow]:
     """Rows in the order of `seq`, or the newest first; at most `limit`, and no more than some `largest_bytes` hold."""
+    asked = {"id": session_id, "after_seq": after_seq, "most": limit, "largest_bytes": largest_bytes}
+    further = {"stream": stream, "since": since}
+    given = {name: value for name, value in further.items() if value is not None}
+    statement = _reading(frozenset(given), newest_first=newest_first)
+    return [to_output(row) for row in connection.execute(statement, asked | given)]
+
+
+@cache
+def _reading(given: frozenset[str], *, newest_first: bool) -> Select[Any]:
+    """Built once: the live tail reads a hundred times a second, and building takes longer than all the rest."""
     order = session_outputs.c.seq.desc() if newest_first else session_outputs.c.seq
-    page = select(session_outputs).where(session_outputs.c.session_id == session_id, session_outputs.c.seq > after_seq)
-    if stream is not None:
-        page = page.where(session_outputs.c.stream == stream)
-    if since is not None:
-        page = page.where(session_outputs.c.written_at >= since)
-    bounded = _within(page.order_by(order).limit(limit).subquery(), largest_bytes, newest_first=newest_first)
-    return [to_output(row) for row in connection.execute(bounded)]
+    page = select(session_outputs).where(
+        session_outputs.c.session_id == bindparam("id"), session_outputs.c.seq > bindparam("after_seq")
+    )
+    if "stream" in given:
+        page = page.where(session_outputs.c.stream == bindparam("stream"))
+    if "since" in given:
+        page = page.where(session_outputs.c.written_at >= bindparam("since"))
+    return _within(page.order_by(order).limit(bindparam("most", type_=Integer)).subquery(), newest_first=newest_first)
 
 
-def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select[Any]:
+def _within(page: Subquery, *, newest_first: bool) -> Select[Any]:
     """The rows of `page` that begin within its first `largest_bytes`: never a thousand rows of 1 MiB at once."""
     order = page.c.seq.desc() if newest_first else page.c.seq
     # The length of a long value is read from its header, the value itself is not fetched.
@@ -134,7 +146,7 @@ def _within(page: Subquery, largest_bytes: int, *, newest_first: bool) -> Select
     summed = select(page, (func.sum(size).over(order_by=order) - size).label("before")).subquery()
     return (
         select(*(summed.c[column.name] for column in session_outputs.c))
-        .where(summed.c.before < largest_bytes)
+        .where(summed.c.before < bindparam("largest_bytes", type_=BigInteger))
         .order_by(summed.c.seq.desc() if newest_first else summed.c.seq)
     )
 

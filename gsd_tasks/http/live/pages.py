@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from gsd_tasks.domain.errors import InvalidValue, NoSuchSession
-from gsd_tasks.domain.events import OUTPUT, RECOVERED, name_of
+from gsd_tasks.domain.events import RECOVERED, name_of
 from gsd_tasks.domain.recovery import Recovery
 from gsd_tasks.domain.session import OutputRow
 from gsd_tasks.http.live import sse
+from gsd_tasks.http.live.row_events import row_event
 from gsd_tasks.http.live.story import Position, tell
 from gsd_tasks.store import heads, history, leftovers, outputs
 from gsd_tasks.store.history import Cursor
@@ -161,5 +162,5 @@ def _events(told: Iterable[tuple[object, OutputRow | HistoryEntry | Recovery]]) 
 
 def _event(place: object, what: OutputRow | HistoryEntry | Recovery) -> bytes:
     if isinstance(what, OutputRow):
-        return sse.event(OUTPUT, place, plain(what))
+        return row_event(place, what)
     return sse.event(RECOVERED if isinstance(what, Recovery) else name_of(what), place, plain(what))
