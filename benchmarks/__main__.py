@@ -6,23 +6,47 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import report
 from benchmarks.bare import Bare, bare
-from benchmarks.figures import dispatching, enqueueing, latency, lines, memory
+from benchmarks.figures import (
+    conversing,
+    dispatching,
+    enqueueing,
+    following,
+    idling,
+    large,
+    latency,
+    lines,
+    memory,
+    recovering,
+    renewing,
+)
 from benchmarks.measuring import Contestant, Figure, Result, take_turns
 from benchmarks.rig import Rig, rig
+from benchmarks.sizes import SCALES, Sizes
+
+
+class Stage(NamedTuple):
+    """What there is to measure with. What a contest needs besides goes into `ending`, and ends with it."""
+
+    rig: Rig
+    bare: Bare
+    sizes: Sizes
+    ending: ExitStack
 
 
 class Contest(NamedTuple):
     """Figures that one run gives."""
 
     figures: Sequence[Figure]
-    contestants: Callable[[Rig, Bare], Sequence[Contestant]]
+    contestants: Callable[[Stage], Sequence[Contestant]]
     most_repetitions: int = 100
+    warm_ups: int = 1
 
     @property
     def keys(self) -> set[str]:
@@ -30,28 +54,67 @@ class Contest(NamedTuple):
 
 
 CONTESTS = (
-    Contest(lines.FIGURES, lambda rig, _: lines.contestants(rig, 150_000)),
-    Contest(latency.FIGURES, lambda rig, _: latency.contestants(rig, 10_000), most_repetitions=3),
-    Contest(dispatching.FIGURES, lambda rig, bare: dispatching.contestants(rig, bare, 20, 150)),
-    Contest(memory.FIGURES, lambda rig, _: memory.contestants(rig), most_repetitions=1),
-    Contest(enqueueing.FIGURES, lambda rig, bare: enqueueing.contestants(rig, bare, 300, 10_000)),
+    Contest(lines.FIGURES, lambda on: lines.contestants(on.rig, on.sizes.lines)),
+    Contest(latency.FIGURES, lambda on: latency.contestants(on.rig, on.sizes.live_lines), most_repetitions=3),
+    Contest(
+        dispatching.FIGURES,
+        lambda on: dispatching.contestants(on.rig, on.bare, on.sizes.children, on.sizes.nothings),
+    ),
+    Contest(recovering.FIGURES, lambda on: recovering.contestants(on.sizes.lease_s), most_repetitions=3, warm_ups=0),
+    Contest(memory.FIGURES, lambda on: memory.contestants(on.rig, on.sizes.torrent), most_repetitions=1),
+    Contest(large.FIGURES, lambda on: large.contestants(on.ending, on.sizes)),
+    Contest(
+        following.FIGURES,
+        lambda on: following.contestants(on.rig, on.sizes.followers, on.sizes.following_s),
+        most_repetitions=3,
+        warm_ups=0,
+    ),
+    Contest(
+        enqueueing.FIGURES,
+        lambda on: enqueueing.contestants(on.rig, on.bare, on.sizes.one_by_one, on.sizes.at_once),
+    ),
+    Contest(renewing.FIGURES, lambda on: renewing.contestants(on.sizes), most_repetitions=1, warm_ups=0),
+    Contest(conversing.FIGURES, lambda on: conversing.contestants(on.rig, on.ending, on.sizes.conversations)),
+    Contest(idling.FIGURES, lambda on: idling.contestants(on.sizes.idle_s), most_repetitions=1, warm_ups=0),
 )
 
 
 def main() -> None:
+    asked = _asked()
+    with _everything() as (cluster, plain):
+        where = report.machine(cluster.servers.database_url)
+        results = []
+        for contest in CONTESTS:
+            if contest.keys & asked.only:
+                with ExitStack() as ending:
+                    results.append(_run(contest, Stage(cluster, plain, asked.sizes, ending), asked.repetitions))
+    print(report.table(results, where))
+    print(f"Sizes: {', '.join(f'{name} {number:,}' for name, number in asdict(asked.sizes).items())}.")
+    if asked.json is not None:
+        document = report.document(results, where) | {"sizes": asdict(asked.sizes)}
+        asked.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
     known = sorted({key for contest in CONTESTS for key in contest.keys})
     parser.add_argument("--only", default=",".join(known), help=f"of {', '.join(known)}")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=5, help="at most; what takes long is done less often")
+    parser.add_argument("--scale", choices=SCALES, default="usual", help="how much of everything")
+    parser.add_argument(
+        "--full", dest="scale", action="store_const", const="full", help="--scale full: some hours, 12 GB of disk"
+    )
+    parser.add_argument("--sizes", default="", help="but so much of this: NAME=NUMBER,... (benchmarks/sizes.py)")
     parser.add_argument("--json", type=Path, help="write every repetition into this file, too")
     asked = parser.parse_args()
-    wanted = set(asked.only.split(","))
-    with _everything() as (cluster, plain):
-        where = report.machine(cluster.servers.database_url)
-        results = [_run(contest, cluster, plain, asked.repetitions) for contest in CONTESTS if contest.keys & wanted]
-    print(report.table(results, where))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(report.document(results, where), indent=1) + "\n")
+    asked.only = set(asked.only.split(","))
+    if unknown := asked.only - set(known):
+        parser.error(f"--only: no such figure: {', '.join(sorted(unknown))}")
+    try:
+        asked.sizes = SCALES[asked.scale].but(asked.sizes)
+    except ValueError as error:
+        parser.error(f"--sizes: {error}")
+    return asked
 
 
 @contextmanager
@@ -60,9 +123,11 @@ def _everything() -> Iterator[tuple[Rig, Bare]]:
         yield cluster, plain
 
 
-def _run(contest: Contest, cluster: Rig, plain: Bare, repetitions: int) -> Result:
+def _run(contest: Contest, stage: Stage, repetitions: int) -> Result:
     print(f"{', '.join(sorted(contest.keys))} ...", file=sys.stderr)
-    return take_turns(contest.figures, contest.contestants(cluster, plain), min(repetitions, contest.most_repetitions))
+    contestants = contest.contestants(stage)
+    often = min(repetitions, contest.most_repetitions)
+    return take_turns(contest.figures, contestants, often, warm_ups=contest.warm_ups)
 
 
 if __name__ == "__main__":

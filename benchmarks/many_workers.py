@@ -1,18 +1,14 @@
-"""What a thousand workers cost Postgres by being alive: its CPU while 3,000 leases are renewed every 5 s.
+"""Many workers, as Postgres sees them, and what they cost it by being alive: for `figures/renewing.py`.
 
-    PYTHONPATH=. python benchmarks/many_workers.py --workers 1000 --seconds 60
-
-It takes a machine that has nothing else to do: a thousand workers of Python need more of it than Postgres does.
 Each worker has its own pool of connections, its own keeper (`service.lease.Keeper`) with three leases, and says that it
 is there, by the project's own code, every heartbeat; a maintenance process's sweeps and an API that is scraped every
 15 s run beside them. Only their children are missing. Postgres has the settings of `gsd-tasks up`, but for the number
-of connections. The workers are threads of a few processes, on the same machine.
+of connections. The workers are threads of a few processes, on the same machine: a thousand workers of Python need more
+of it than Postgres does.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -32,10 +28,10 @@ from typing import Any, Final
 from unittest.mock import patch
 from uuid import uuid4
 
-import psutil
 import psycopg
 import uuid_utils.compat as uuid_utils
 
+from benchmarks.rig import cpu_s, postmaster_of
 from gsd_tasks.domain.session import SLOTS, Holder, SessionId, Submission, Worker, WorkerId, WorkerStatus
 from gsd_tasks.domain.submission import digest
 from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
@@ -55,18 +51,19 @@ SCRAPE_S: Final = 15.0
 UNTIL_ALL_ARE_THERE_S: Final = 900.0
 REQUEST: Final = Submission(command=("true",), working_dir="/")
 WARM_UP_S: Final = 15.0
+CPU: Final = "% of a core"
+RENEWALS: Final = "renewals/s"
+COMMITS: Final = "commits/s"
+HEAP_ONLY: Final = "% heap-only"
+MEMORY: Final = "MiB for each connection"
 COUNTED: Final = """
 SELECT pg_stat_force_next_flush(),
        (SELECT sum(xact_commit) FROM pg_stat_database)::bigint AS commits,
        (SELECT sum(renewals) FROM leases)::bigint AS renewals,
        (SELECT count(*) FROM leases WHERE expires_at < clock_timestamp()) AS expired,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal,
        (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'leases') AS updates,
-       (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'leases') AS heap_only,
-       (SELECT n_tup_hot_upd::float8 / greatest(1, n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'workers')
-           AS seen,
-       pg_total_relation_size('leases') AS leases_bytes
+       (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'leases') AS heap_only
 """
 
 
@@ -149,58 +146,40 @@ def crew(url: str, numbers: range, begun: Barrier, over: Any) -> None:
             worker.stop()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+def measure(workers: int, processes: int, seconds: int) -> dict[str, float]:
+    """What so many cost, on servers of their own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gsd-bench-")))
-        most = {"max_connections": str(asked.workers * 3 + 100)}
+        most = {"max_connections": str(workers * 3 + 100)}
         servers = stack.enter_context(embedded_servers(folder, extra_postgres_settings=most))
         migrate(servers.database_url)
-        stack.enter_context(_workers(servers.database_url, asked.workers, asked.processes))
+        stack.enter_context(_workers(servers.database_url, workers, processes))
         settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url, state_dir=folder)
         maintenance = Maintenance(
             settings, database_url=servers.database_url, redis_url=servers.redis_url, publish=_publish
         )
         maintenance.start()
         stack.callback(maintenance.stop)
-        scraped = stack.enter_context(_scraped(servers, folder))
-        figures = _measure(servers, asked.seconds, scraped)
-    for what, value in figures.items():
-        print(f"{what}: {value}")
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
+        stack.enter_context(_scraped(servers, folder))
+        return _measure(servers, seconds)
 
 
-def _measure(servers: EmbeddedServers, seconds: int, scraped: list[float]) -> dict[str, Any]:
-    postmaster = psutil.Process(int((servers.postgres.folder / "data" / "postmaster.pid").read_text().split()[0]))
+def _measure(servers: EmbeddedServers, seconds: int) -> dict[str, float]:
+    postmaster = postmaster_of(servers)
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        time.sleep(WARM_UP_S)
-        scraped.clear()
-        before, began, cpu_s = _count(connection), time.monotonic(), _cpu_s(postmaster)
+        time.sleep(min(WARM_UP_S, seconds))
+        before, began, before_s = _count(connection), time.monotonic(), cpu_s(postmaster)
         time.sleep(seconds)
-        after, took_s, spent_s = _count(connection), time.monotonic() - began, _cpu_s(postmaster) - cpu_s
-        waited = [round(took * 1000) for took in scraped]
+        after, took_s, spent_s = _count(connection), time.monotonic() - began, cpu_s(postmaster) - before_s
         memory = sum(child.memory_full_info().pss for child in postmaster.children())
     updates, heap_only = (after[name] - before[name] for name in ("updates", "heap_only"))
+    assert after["expired"] == 0, f"{after['expired']} leases had expired: this machine cannot play so many workers"
     return {
-        "CPU of Postgres, share of a core": round(spent_s / took_s, 3),
-        "seconds": round(took_s, 1),
-        "renewals a second": round((after["renewals"] - before["renewals"]) / took_s, 1),
-        "commits a second": round((after["commits"] - before["commits"]) / took_s, 1),
-        "log, kB a second": round((after["wal"] - before["wal"]) / took_s / 1000, 1),
-        "leases that had expired": after["expired"],
-        "connections": after["connections"],
-        "memory of all of Postgres (PSS), MiB": round(memory / 2**20),
-        "heap-only updates of leases": f"{heap_only / max(1, updates):.1%} of {updates}",
-        "heap-only updates of workers": f"{after['seen']:.1%}",
-        "leases and their indices, KiB": after["leases_bytes"] // 1024,
-        "scrapes of /metrics, ms": waited,
-        "load of the machine": round(os.getloadavg()[0], 1),
+        CPU: spent_s / took_s * 100,
+        RENEWALS: (after["renewals"] - before["renewals"]) / took_s,
+        COMMITS: (after["commits"] - before["commits"]) / took_s,
+        HEAP_ONLY: 100 * heap_only / max(1, updates),
+        MEMORY: memory / after["connections"] / 2**20,
     }
 
 
@@ -232,9 +211,9 @@ def _workers(url: str, number: int, processes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _scraped(servers: EmbeddedServers, folder: Path) -> Iterator[list[float]]:
-    """How long each scrape of an API's figures took."""
-    port, own, over, took = choose_port(None), choose_port(None), threading.Event(), list[float]()
+def _scraped(servers: EmbeddedServers, folder: Path) -> Iterator[None]:
+    """An API whose figures are asked for now and then."""
+    port, own, over = choose_port(None), choose_port(None), threading.Event()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GSD_")}
     env = kept | {
         "GSD_DATABASE_URL": servers.database_url,
@@ -246,18 +225,16 @@ def _scraped(servers: EmbeddedServers, folder: Path) -> Iterator[list[float]]:
 
     def scrape() -> None:
         while not over.wait(SCRAPE_S):
-            began = time.monotonic()
             # It may not be there yet.
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{own}/metrics", timeout=60) as answer:
                 answer.read()
-                took.append(time.monotonic() - began)
 
     command = [sys.executable, "-m", "gsd_tasks", "api", "--port", str(port)]
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
         thread = threading.Thread(target=scrape)
         thread.start()
         try:
-            yield took
+            yield
         finally:
             over.set()
             thread.join()
@@ -266,18 +243,3 @@ def _scraped(servers: EmbeddedServers, folder: Path) -> Iterator[list[float]]:
 
 def _publish(session_id: SessionId, *, queue: str, priority: int) -> None:
     """Nothing is queued."""
-
-
-def _cpu_s(postmaster: psutil.Process) -> float:
-    """Of all of Postgres: of the postmaster, of what has ended under it, and of its processes, which have no others."""
-    times = postmaster.cpu_times()
-    total = times.user + times.system + times.children_user + times.children_system
-    for child in postmaster.children():
-        with suppress(psutil.NoSuchProcess):
-            own = child.cpu_times()
-            total += own.user + own.system
-    return float(total)
-
-
-if __name__ == "__main__":
-    main()

@@ -31,11 +31,11 @@ class Contestant(Protocol):
 
 
 class Verdict(NamedTuple):
-    """How ours stands to the goal: the number that counts, in words, and whether that is enough."""
+    """How ours stands to the goal: the number that counts, in words, and whether that is enough, if that was asked."""
 
     number: float
     words: str
-    met: bool
+    met: bool | None
 
 
 class Counts(StrEnum):
@@ -44,13 +44,14 @@ class Counts(StrEnum):
     ITSELF = "itself"
     RATIO = "its ratio to the yardstick"
     EXCESS = "what it is more than the yardstick"
+    SHARE = "that excess, in percent of ours"
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What ours is to reach: at least, or at most, the bound."""
+    """What ours is to reach: at least, or at most, the bound; without one it is told, and nothing is asked of it."""
 
-    bound: float
+    bound: float | None
     is_least: bool
     unit: str = ""
     counts: Counts = Counts.ITSELF
@@ -58,12 +59,18 @@ class Goal:
     def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
         """By the repetitions of both, the first of one beside the first of the other."""
         number = statistics.median(self._counted(ours, yardstick))
-        met = number >= self.bound if self.is_least else number <= self.bound
-        return Verdict(number, f"{number:,.4g} {self.unit}", met)
+        return Verdict(number, f"{number:,.4g} {self.unit}", self._is_met(number))
 
     def __str__(self) -> str:
         """As a table has it."""
+        if self.bound is None:
+            return ""
         return f"{'≥' if self.is_least else '≤'} {self.bound:,g} {self.unit}"
+
+    def _is_met(self, number: float) -> bool | None:
+        if self.bound is None:
+            return None
+        return number >= self.bound if self.is_least else number <= self.bound
 
     def _counted(self, ours: Sequence[float], yardstick: Sequence[float]) -> list[float]:
         match self.counts:
@@ -73,6 +80,8 @@ class Goal:
                 return [one / other for one, other in zip(ours, yardstick, strict=True)]
             case Counts.EXCESS:
                 return [one - other for one, other in zip(ours, yardstick, strict=True)]
+            case Counts.SHARE:
+                return [100 * (one - other) / one for one, other in zip(ours, yardstick, strict=True)]
 
 
 def at_least(bound: float, unit: str) -> Goal:
@@ -98,6 +107,16 @@ def ratio_at_most(bound: float) -> Goal:
 def within(bound: float, unit: str) -> Goal:
     """At most so much more than the yardstick."""
     return Goal(bound, is_least=False, unit=f"{unit} more", counts=Counts.EXCESS)
+
+
+def told(unit: str) -> Goal:
+    """Nothing is asked of it."""
+    return Goal(None, is_least=False, unit=unit)
+
+
+def share_told() -> Goal:
+    """How much of it the yardstick has no part in; nothing is asked of that."""
+    return Goal(None, is_least=False, unit="% ours", counts=Counts.SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +162,13 @@ class Result:
         return figure.goal.judge(self.series(ours, figure.quantity), beside)
 
 
-def take_turns(figures: Sequence[Figure], contestants: Sequence[Contestant], repetitions: int) -> Result:
-    """Each runs once unmeasured, to warm up, and then as often as that, always one after the other."""
-    for contestant in contestants:
-        contestant.run()
+def take_turns(
+    figures: Sequence[Figure], contestants: Sequence[Contestant], repetitions: int, *, warm_ups: int = 1
+) -> Result:
+    """Each runs some times unmeasured, to warm up, and then as often as that, always one after the other."""
+    for _ in range(warm_ups):
+        for contestant in contestants:
+            contestant.run()
     result = Result(figures, {contestant.name: contestant.role for contestant in contestants})
     for _ in range(repetitions):
         for contestant in contestants:

@@ -62,7 +62,7 @@ def _row(result: Result, figure: Figure) -> str:
         f"{_spread(result.series(yardstick, figure.quantity), figure.unit)}, {yardstick}" if yardstick else "",
         verdict.words,
         str(figure.goal),
-        "met" if verdict.met else "**missed**",
+        {True: "met", False: "**missed**", None: ""}[verdict.met],
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
 import psutil
@@ -28,6 +29,35 @@ SLOTS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Api:
+    """An API process that answers, and a token for whatever reads."""
+
+    process: psutil.Process
+    port: int
+    token: str
+
+    def reader(self, script: Path, path: str, *more: str) -> Reader:
+        """A process that follows: the script is told where, and tells what it found."""
+        command = [sys.executable, str(script), str(self.port), path, *more]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        process.stdin.write(self.token)
+        process.stdin.close()
+        return Reader(process)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A process of its own that says something, line by line, and ends."""
+
+    process: subprocess.Popen[str]
+
+    def readline(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+
+@dataclass(frozen=True, slots=True)
 class Rig:
     """A cluster as a user has it, and where to put what is needed beside."""
 
@@ -42,48 +72,65 @@ class Rig:
         return self.cluster.client
 
     @contextmanager
-    def api(self) -> Iterator[Client]:
-        """An API process, and a client that knows it alone."""
+    def api(self, *, streams: int = 100) -> Iterator[Api]:
+        """An API process, with so many streams at a time."""
         database = Database(self.servers.database_url)
         _, token = tokens.create(database, f"bench-{uuid4()}", {Scope.READ}, None)
         database.close()
         port = choose_port(None)
-        env = self.cluster.env | {"GSD_API_PORT": str(port), "GSD_LOG_LEVEL": "WARNING"}
+        own = {"GSD_API_PORT": str(port), "GSD_API_STREAMS": str(streams), "GSD_LOG_LEVEL": "WARNING"}
+        env = self.cluster.env | own
         with subprocess.Popen([sys.executable, "-m", "gsd_tasks", "api"], env=env, cwd=self.folder) as process:
             try:
                 url = f"http://127.0.0.1:{port}"
                 with Client(url=url, token=str(token)) as client:
                     until(lambda: _answers(client), timeout_s=60, what="the API")
-                    yield client
+                yield Api(psutil.Process(process.pid), port, str(token))
             finally:
                 process.terminate()
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
-    """All of it, for the length of the block; nothing of the caller's environment reaches it."""
-    for name in [name for name in os.environ if name.startswith(("GSD_", "ANTHROPIC_", "CLAUDE", "CELERY_"))]:
-        del os.environ[name]
+def rig(env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Rig]:
+    """All of it, for the length of the block, with these settings; nothing of the caller's environment reaches it."""
     # For all of them, yardsticks too: when a row was committed is a figure.
     more = {"track_commit_timestamp": "on"}
     with (
         tempfile.TemporaryDirectory(prefix="gsd-bench-") as name,
+        _environment(name),
         embedded_servers(Path(name) / "servers", extra_postgres_settings=more) as servers,
     ):
         folder = Path(name)
-        os.environ |= {"HOME": name, "SHELL": "/bin/sh"}
         migrate(servers.database_url)
         with Cluster(servers.database_url, servers.redis_url, folder) as cluster:
-            worker = psutil.Process(cluster.worker().pid)
-            cluster.maintenance()
-            yield Rig(folder, servers, cluster, worker, _postmaster(servers))
+            worker = psutil.Process(cluster.worker(env=env).pid)
+            # As often as it usually sweeps, not as tests have it.
+            cluster.maintenance(env={"GSD_REPUBLISH_S": "10", **env})
+            yield Rig(folder, servers, cluster, worker, postmaster_of(servers))
+
+
+@contextmanager
+def _environment(home: str) -> Iterator[None]:
+    """For the block, for all that is started in it: the caller's without what is set for us or for others."""
+    former = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("GSD_", "ANTHROPIC_", "CLAUDE", "CELERY_"))]:
+        del os.environ[name]
+    os.environ |= {"HOME": home, "SHELL": "/bin/sh"}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= former
 
 
 def cpu_s(process: psutil.Process) -> float:
     """What a process has used, with those that it has waited for and those that it has now."""
     times = process.cpu_times()
     total = times.user + times.system + times.children_user + times.children_system
-    return float(total + sum(map(cpu_s, process.children())))
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            total += cpu_s(child)
+    return float(total)
 
 
 def _answers(client: Client) -> bool:
@@ -94,5 +141,6 @@ def _answers(client: Client) -> bool:
     return True
 
 
-def _postmaster(servers: EmbeddedServers) -> psutil.Process:
+def postmaster_of(servers: EmbeddedServers) -> psutil.Process:
+    """The process that all others of Postgres are below."""
     return psutil.Process(int((servers.postgres.folder / "data" / "postmaster.pid").read_text().split()[0]))

@@ -1,11 +1,11 @@
-"""Many followers of one live stream in one process, as cheap as can be; started by `followers.py`.
+"""Many followers of one live stream in one process, as cheap as can be; started by `figures/following.py`.
 
     python benchmarks/stream_readers.py PORT PATH FOLLOWERS < TOKEN
 
 Each follower checks for itself that every row comes once and in order. What it is sent is taken apart only once,
 however many are sent the same: a chunk of events is looked up among those that were seen before, all bytes of it, and
-tells from which row to which it reaches, without a gap. Once a second it is noted how far behind the slowest one is:
-how long ago the first row was written that it lacks.
+tells from which row to which it reaches, without a gap. Five times a second it is noted how far behind the slowest one
+is: how long ago the first row was written that it lacks.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Follower(asyncio.Protocol):
 
 @dataclass
 class Watch:
-    """How far the slowest was behind, second by second."""
+    """How far the slowest was behind, look by look."""
 
     known: Known
     followers: list[Follower]
@@ -143,7 +143,7 @@ class Watch:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.2)
             slowest = min(self.followers, key=lambda follower: follower.seq)
             # Who has all that anybody has is behind by what came last, at most.
             lacks = self.known.written_at.get(slowest.seq + 1) or self.known.written_at.get(slowest.seq)

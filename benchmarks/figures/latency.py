@@ -1,20 +1,22 @@
 """F2: from a line that is written to the row that is committed, and to the follower that sees it.
 
 Three children at once write a thousand lines a second each, and each line says when. When a row was committed is what
-Postgres noted of its transaction (`track_commit_timestamp`); each session has one follower over the API.
+Postgres noted of its transaction (`track_commit_timestamp`). Each session has one follower over the API, a process of
+its own that does nothing meanwhile but note when what came (`stamped_stream.py`).
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from benchmarks.gate import held
 from benchmarks.measuring import Contestant, Figure, Reading, Role, at_most
 from benchmarks.rig import SLOTS
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from benchmarks.rig import Rig
-    from gsd_tasks import Client
 
 RATE: Final = 1000
+FOLLOWER: Final = Path(__file__).parents[1] / "stamped_stream.py"
 COMMITTED: Final = ("committed, p50", "committed, p99")
 SEEN: Final = ("seen, p50", "seen, p99")
 FIGURES: Final = tuple(
@@ -33,9 +35,10 @@ FIGURES: Final = tuple(
     for what, most in zip(names, bounds, strict=True)
 )
 CHILD: Final = """
-import sys, time
+import fcntl, sys, time
 rate, lines = int(sys.argv[1]), int(sys.argv[2])
-begin = time.monotonic() + 2
+fcntl.flock(open(sys.argv[3]), fcntl.LOCK_SH)
+begin = time.monotonic() + 0.5
 for number in range(lines):
     time.sleep(max(0.0, begin + number / rate - time.monotonic()))
     print(f"{time.time():.6f} ".ljust(199, "x"), flush=True)
@@ -58,10 +61,14 @@ class Ours:
         self._lines = lines
 
     def run(self) -> Reading:
-        command = (sys.executable, "-c", CHILD, str(RATE), str(self._lines))
-        ids = [self._rig.client.enqueue(command=command, working_dir=self._rig.folder).id for _ in range(SLOTS)]
-        with self._rig.api() as remote, ThreadPoolExecutor(SLOTS) as followers:
-            seen = [late for its in followers.map(lambda id_: self._follow(remote, id_), ids) for late in its]
+        with self._rig.api() as api:
+            with held(self._rig.folder / "begin") as begin:
+                command = (sys.executable, "-c", CHILD, str(RATE), str(self._lines), str(begin))
+                ids = [self._rig.client.enqueue(command=command, working_dir=self._rig.folder).id for _ in range(SLOTS)]
+                followers = [api.reader(FOLLOWER, f"/v1/sessions/{id_}/events") for id_ in ids]
+                for follower in followers:
+                    assert follower.readline() == "follows\n"
+            seen = [late_ms for follower in followers for late_ms in json.loads(follower.readline())]
         committed = self._committed(ids)
         assert len(seen) == len(committed) == SLOTS * self._lines
         return {
@@ -69,18 +76,15 @@ class Ours:
             **dict(zip(SEEN, percentiles(seen), strict=True)),
         }
 
-    def _follow(self, remote: Client, id_: UUID) -> list[float]:
-        return [time.time() - float(row.body.split()[0]) for row in remote.follow(id_)]
-
     def _committed(self, ids: Sequence[UUID]) -> list[float]:
         query = """
             SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)), data
               FROM session_outputs WHERE session_id = ANY(%s)"""
         with psycopg.connect(self._rig.servers.database_url) as connection:
-            return [float(at) - float(data.split()[0]) for at, data in connection.execute(query, (list(ids),))]
+            return [(float(at) - float(data.split()[0])) * 1000 for at, data in connection.execute(query, (list(ids),))]
 
 
-def percentiles(late_s: Sequence[float]) -> tuple[float, float]:
-    """The 50th and the 99th, in milliseconds."""
-    cuts = statistics.quantiles(late_s, n=100)
-    return cuts[49] * 1000, cuts[98] * 1000
+def percentiles(late_ms: Sequence[float]) -> tuple[float, float]:
+    """The 50th and the 99th."""
+    cuts = statistics.quantiles(late_ms, n=100)
+    return cuts[49], cuts[98]

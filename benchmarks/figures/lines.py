@@ -7,12 +7,11 @@ connections of three processes, into a table that is made like ours.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -22,6 +21,7 @@ from uuid import UUID, uuid4
 import psutil
 import psycopg
 
+from benchmarks.gate import held
 from benchmarks.measuring import Contestant, Figure, Reading, Role, ratio_at_least, ratio_at_most
 from benchmarks.rig import SLOTS, Rig, cpu_s
 from tests.waiting import until
@@ -67,8 +67,8 @@ class Ours:
             ExitStack() as ending,
             psycopg.connect(self._rig.servers.database_url, autocommit=True) as looking,
         ):
-            stay = ending.enter_context(_held(self._rig.folder / "stay"))
-            with _held(self._rig.folder / "begin") as begin:
+            stay = ending.enter_context(held(self._rig.folder / "stay"))
+            with held(self._rig.folder / "begin") as begin:
                 ids = [self._enqueue(begin, stay) for _ in range(SLOTS)]
                 until(lambda: _committed(looking, ids) == SLOTS, timeout_s=60, what="three children")
                 before_s = self._cpu_s()
@@ -221,11 +221,3 @@ def _vacuum(rig: Rig, table: str, ids: list[UUID]) -> None:
 def _reading(lines: int, took_s: float, spent_s: float) -> Reading:
     written = lines * SLOTS
     return {RATE: written / took_s, CPU: spent_s / written * 1e6}
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[Path]:
-    """Whoever wants to share it waits for the end of the block."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield path

@@ -35,14 +35,14 @@ SLEEP: Final = ("sleep", "600")
 TORRENT: Final = """
 import sys
 line = b"x" * 199 + b"\\n"
-for _ in range(5_000_000 // 50):
+for _ in range(int(sys.argv[1]) // 50):
     sys.stdout.buffer.write(line * 50)
 """
 
 
-def contestants(rig: Rig) -> Sequence[Contestant]:
-    """Ours alone."""
-    return (Ours(rig),)
+def contestants(rig: Rig, torrent: int) -> Sequence[Contestant]:
+    """Ours alone, with so many lines of 200 bytes that go through."""
+    return (Ours(rig, torrent),)
 
 
 class Ours:
@@ -51,8 +51,9 @@ class Ours:
     name = "gsd-tasks"
     role = Role.OURS
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, torrent: int) -> None:
         self._rig = rig
+        self._torrent = torrent
 
     def run(self) -> Reading:
         idle = self._pss()
@@ -63,10 +64,10 @@ class Ours:
         for id_ in ids:
             self._rig.client.cancel(id_)
             self._rig.client.wait(id_, timeout_s=60)
-        torrent, most = self._begin(sys.executable, "-c", TORRENT), 0.0
+        torrent, most = self._begin(sys.executable, "-c", TORRENT, str(self._torrent)), 0.0
         while self._rig.client.get(torrent).ended_at is None:
             most = max(most, self._pss())
-        assert self._rig.client.get(torrent).seq == 5_000_000
+        assert self._rig.client.get(torrent).seq == self._torrent
         self._rig.client.delete(torrent)
         return {IDLE: idle / MIB, SESSION: held / MIB, GROWTH: (most - idle - held) / MIB}
 
