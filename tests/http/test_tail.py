@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.http.live import tail as tail_module
 from gsd_tasks.http.live.cache import OVERHEAD_BYTES, Cache
 from gsd_tasks.http.live.pages import Page
 from gsd_tasks.http.live.sse import HEARTBEAT
@@ -115,6 +116,61 @@ def test_all_who_wait_at_the_end_share_one_read_a_wake_up() -> None:
             pages = await asyncio.gather(*waiting)
             assert {(page.body, page.position) for page in pages} == {(b"x", number + 1)}
         assert letters.reads == [(0, None), (3, None), (4, None), (5, None)]
+
+    _run(letters, test)
+
+
+def test_what_a_wake_up_brings_is_read_before_anybody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand who wake to wait for the same read cost far more than that read."""
+    monkeypatch.setattr(tail_module, "AHEAD_S", 10)
+    letters = Letters(b"abc")
+
+    async def test(tail: Tail[int]) -> None:
+        await tail.after(0)
+        waiting = await _soon(tail.after(3), tail.after(3))
+        letters.text += b"d"
+        letters.may_read.clear()
+        tail.ring()
+        while letters.reads == [(0, None)]:  # noqa: ASYNC110 (a thread does it)
+            await asyncio.sleep(0.001)
+        assert len(asyncio.all_tasks()) == 2 + 3  # the two, this test, the read, and the one who waits for it
+        letters.may_read.set()
+        assert [page.body for page in await asyncio.gather(*waiting)] == [b"d"] * 2
+        assert letters.reads == [(0, None), (3, None)]
+
+    _run(letters, test)
+
+
+def test_a_read_that_was_begun_before_a_wake_up_is_not_taken_for_what_came_since() -> None:
+    letters = Letters()
+
+    async def test(tail: Tail[int]) -> None:
+        letters.may_read.clear()
+        (early,) = await _soon(tail.after(0))
+        letters.text = b"a"
+        tail.ring()
+        await asyncio.sleep(2 * GAP_S)
+        (late,) = await _soon(tail.after(0))
+        letters.may_read.set()
+        assert (await late).body == b"a"
+        assert (await early).body == b"a"
+
+    _run(letters, test)
+
+
+def test_a_wake_up_waits_for_a_database_that_hangs_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each waits by himself, and his silence is broken all the same."""
+    monkeypatch.setattr(tail_module, "AHEAD_S", GAP_S)
+    monkeypatch.setattr(tail_module, "HEARTBEAT_S", GAP_S)
+    letters = Letters(b"abc")
+
+    async def test(tail: Tail[int]) -> None:
+        await tail.after(0)
+        (waiting,) = await _soon(tail.after(3))
+        letters.may_read.clear()
+        tail.ring()
+        assert (await waiting).body == HEARTBEAT
+        letters.may_read.set()
 
     _run(letters, test)
 

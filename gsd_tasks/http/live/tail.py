@@ -28,6 +28,8 @@ P = TypeVar("P")
 
 #: The longest silence of a stream.
 HEARTBEAT_S: Final = 15.0
+#: How long a wake-up may wait for what it brings. Later than this, whoever follows waits for it by himself.
+AHEAD_S: Final = 0.25
 
 
 class Tail(Generic[P]):
@@ -51,6 +53,9 @@ class Tail(Generic[P]):
         self._reads: dict[P, asyncio.Task[Page[P]]] = {}
         self._foremost: P | None = None
         self._called = asyncio.Event()
+        self._beats = 0
+        self._waiting = 0
+        self._ahead: asyncio.Task[None] | None = None
         self._woken_at = self._spoke_at = self._loop.time()
         self._due: asyncio.TimerHandle | None = None
         self._missed = False
@@ -86,7 +91,7 @@ class Tail(Generic[P]):
         A database that does not answer is waited for.
         """
         while True:
-            generation, called = self._generation, self._called
+            generation, beats, called = self._generation, self._beats, self._called
             page = self._found(position)
             if page is None:
                 try:
@@ -103,8 +108,8 @@ class Tail(Generic[P]):
                 return page
             position = page.position
             if page.is_last and generation == self._generation:
-                await called.wait()
-                if generation == self._generation:
+                await self._wait(called)
+                if generation == self._generation and beats != self._beats:
                     return Page(HEARTBEAT, position)
 
     def ring(self) -> None:
@@ -115,12 +120,15 @@ class Tail(Generic[P]):
     def beat(self) -> None:
         """Tell those who wait that they are not forgotten."""
         self._spoke_at = self._loop.time()
+        self._beats += 1
         self._call()
 
     def close(self) -> None:
         """Nobody follows any more."""
         if self._due is not None:
             self._due.cancel()
+        if self._ahead is not None:
+            self._ahead.cancel()
 
     def _wake(self) -> None:
         self._due = None
@@ -128,7 +136,24 @@ class Tail(Generic[P]):
         self._generation += 1
         self._missed = False
         self._ends.clear()
+        # What was begun before may have missed what is new: those who wait for it get it, and nobody else.
+        self._reads = {}
+        if self._foremost is None or not self._waiting:
+            self._call()
+        elif self._ahead is None or self._ahead.done():
+            self._ahead = self._loop.create_task(self._read_ahead(self._foremost))
+
+    async def _read_ahead(self, position: P) -> None:
+        """Have the page that nearly all wait for before they are woken: a thousand who wait for a read cost twice."""
+        await asyncio.wait([self._reading(position)], timeout=AHEAD_S)
         self._call()
+
+    async def _wait(self, called: asyncio.Event) -> None:
+        self._waiting += 1
+        try:
+            await called.wait()
+        finally:
+            self._waiting -= 1
 
     def _call(self) -> None:
         self._called.set()
@@ -138,15 +163,19 @@ class Tail(Generic[P]):
         return self._ends.get(position) or self._cache.get((self._what, position))
 
     async def _read_once(self, position: P) -> Page[P]:
+        # Whoever is cancelled while he waits must not take the read from the others.
+        return await asyncio.shield(self._reading(position))
+
+    def _reading(self, position: P) -> asyncio.Task[Page[P]]:
         read = self._reads.get(position)
         if read is None:
             read = self._reads[position] = self._loop.create_task(self._read(position))
             read.add_done_callback(partial(self._has_read, position))
-        # Whoever is cancelled while he waits must not take the read from the others.
-        return await asyncio.shield(read)
+        return read
 
     def _has_read(self, position: P, read: asyncio.Task[Page[P]]) -> None:
-        del self._reads[position]
+        if self._reads.get(position) is read:
+            del self._reads[position]
         if not read.cancelled():
             # Asked for, so that a failure is not reported as one that nobody saw, where all have left meanwhile.
             read.exception()
