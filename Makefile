@@ -57,7 +57,8 @@ suite: install ## All tests; ARGS='-k claim' for some
 chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
 
-bench: install ## Figures beside their yardsticks; ARGS='--only F1 --repetitions 3' for some
+bench: install ## Figures beside yardsticks and peers; ARGS='--only F1 --repetitions 3' for some
+	@scripts/bootstrap bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 openapi: install ## Write docs/openapi.json anew from the routes
@@ -82,5 +83,5 @@ lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade for t
 	PATH="$(VENV)/uv/bin:$$PATH" scripts/lock $(ARGS)
 
 clean: ## Remove .venv, caches and build products
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
