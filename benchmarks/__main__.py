@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import report
+from benchmarks import peer_tables, report
 from benchmarks.bare import Bare, bare
 from benchmarks.figures import (
     conversing,
@@ -19,6 +19,7 @@ from benchmarks.figures import (
     enqueueing,
     following,
     idling,
+    killed,
     large,
     latency,
     lines,
@@ -26,6 +27,7 @@ from benchmarks.figures import (
     recovering,
     renewing,
 )
+from benchmarks.figures.peers import Peers, peers
 from benchmarks.measuring import Contestant, Figure, Result, take_turns
 from benchmarks.rig import Rig, rig
 from benchmarks.sizes import SCALES, Sizes
@@ -81,23 +83,28 @@ CONTESTS = (
 
 def main() -> None:
     asked = _asked()
-    with _everything() as (cluster, plain):
+    with _everything() as (cluster, plain, others):
         where = report.machine(cluster.servers.database_url)
         results = []
         for contest in CONTESTS:
             if contest.keys & asked.only:
                 with ExitStack() as ending:
-                    results.append(_run(contest, Stage(cluster, plain, asked.sizes, ending), asked.repetitions))
+                    stage = Stage(cluster, plain, asked.sizes, ending)
+                    results.append(_run(contest, stage, others, asked.repetitions))
+        outcomes = killed.outcomes(cluster) if killed.KEY in asked.only else []
     print(report.table(results, where))
     print(f"Sizes: {', '.join(f'{name} {number:,}' for name, number in asdict(asked.sizes).items())}.")
+    for table in (peer_tables.figures(results), peer_tables.killed(outcomes)):
+        print(f"\n{table}" if table else "")
     if asked.json is not None:
-        document = report.document(results, where) | {"sizes": asdict(asked.sizes)}
+        document = report.document(results, where)
+        document |= {"sizes": asdict(asked.sizes), "killed": [outcome._asdict() for outcome in outcomes]}
         asked.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    known = sorted({key for contest in CONTESTS for key in contest.keys})
+    known = sorted({killed.KEY, *(key for contest in CONTESTS for key in contest.keys)})
     parser.add_argument("--only", default=",".join(known), help=f"of {', '.join(known)}")
     parser.add_argument("--repetitions", type=int, default=5, help="at most; what takes long is done less often")
     parser.add_argument("--scale", choices=SCALES, default="usual", help="how much of everything")
@@ -118,16 +125,17 @@ def _asked() -> argparse.Namespace:
 
 
 @contextmanager
-def _everything() -> Iterator[tuple[Rig, Bare]]:
-    with rig() as cluster, bare(cluster) as plain:
-        yield cluster, plain
+def _everything() -> Iterator[tuple[Rig, Bare, Peers]]:
+    with rig() as cluster, bare(cluster) as plain, peers(cluster) as others:
+        yield cluster, plain, others
 
 
-def _run(contest: Contest, stage: Stage, repetitions: int) -> Result:
+def _run(contest: Contest, stage: Stage, others: Peers, repetitions: int) -> Result:
     print(f"{', '.join(sorted(contest.keys))} ...", file=sys.stderr)
-    contestants = contest.contestants(stage)
+    quantities = {its.quantity for its in contest.figures}
+    everybody = [*contest.contestants(stage), *others.contestants(quantities)]
     often = min(repetitions, contest.most_repetitions)
-    return take_turns(contest.figures, contestants, often, warm_ups=contest.warm_ups)
+    return take_turns(contest.figures, everybody, often, warm_ups=contest.warm_ups)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Role(StrEnum):
     OURS = "ours"
     #: What the machine, or the bare parts that everybody is built of, could do.
     YARDSTICK = "yardstick"
+    #: Who does the like in a way of its own: stands beside, and no goal is about it.
+    PEER = "peer"
 
 
 class Contestant(Protocol):

@@ -34,17 +34,25 @@ FIGURES: Final = (
     Figure("F1", "lines from three children to committed rows", RATE, "/s", ratio_at_least(0.6)),
     Figure("F9", "CPU for a million lines, Postgres included", CPU, "s", ratio_at_most(3), more_is_better=False),
 )
-#: Says that it is there, waits until the first file is let go of, writes, and stays until the second one is.
+#: Says that it is there, waits until the first file is let go of, writes, and stays until the second one is. Its lines
+#: are such as the claude CLI writes, because there are peers who take no others.
 CHILD: Final = """
 import fcntl, sys
 begin, stay, count, length = open(sys.argv[1]), open(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-print("ready".ljust(length - 1, "x"), flush=True)
+line = '{"type":"assistant","message":{"content":[{"type":"text","text":"%s"}]}}'
+line = line.replace("%s", "%-" + str(length + 1 - len(line)) + "s")
+print(line % "ready", flush=True)
 fcntl.flock(begin, fcntl.LOCK_SH)
 for number in range(1, count):
-    print(str(number).ljust(length - 1, "x"))
+    print(line % number)
 sys.stdout.flush()
 fcntl.flock(stay, fcntl.LOCK_SH)
 """
+
+
+def command(begin: Path, stay: Path, lines: int) -> list[str]:
+    """What a child is, that writes so many lines."""
+    return [sys.executable, "-c", CHILD, str(begin), str(stay), str(lines), str(LENGTH)]
 
 
 def contestants(rig: Rig, lines: int) -> Sequence[Contestant]:
@@ -69,7 +77,7 @@ class Ours:
         ):
             stay = ending.enter_context(held(self._rig.folder / "stay"))
             with held(self._rig.folder / "begin") as begin:
-                ids = [self._enqueue(begin, stay) for _ in range(SLOTS)]
+                ids = [self._enqueue(command(begin, stay, self._lines)) for _ in range(SLOTS)]
                 until(lambda: _committed(looking, ids) == SLOTS, timeout_s=60, what="three children")
                 before_s = self._cpu_s()
             began = time.perf_counter()
@@ -81,8 +89,7 @@ class Ours:
         _vacuum(self._rig, "session_outputs", ids)
         return _reading(self._lines, took_s, spent_s)
 
-    def _enqueue(self, begin: Path, stay: Path) -> UUID:
-        command = [sys.executable, "-c", CHILD, str(begin), str(stay), str(self._lines), str(LENGTH)]
+    def _enqueue(self, command: Sequence[str]) -> UUID:
         return self._rig.client.enqueue(command=command, working_dir=self._rig.folder).id
 
     def _cpu_s(self) -> float:
