@@ -129,12 +129,12 @@ def test_what_a_wake_up_brings_is_read_before_anybody_is_woken(monkeypatch: pyte
         await tail.after(0)
         waiting = await _soon(tail.after(3), tail.after(3))
         letters.text += b"d"
-        letters.may_read.clear()
+        letters.hold()
         tail.ring()
         while letters.reads == [(0, None)]:  # noqa: ASYNC110 (a thread does it)
             await asyncio.sleep(0.001)
         assert len(asyncio.all_tasks()) == 2 + 3  # the two, this test, the read, and the one who waits for it
-        letters.may_read.set()
+        letters.let_go()
         assert [page.body for page in await asyncio.gather(*waiting)] == [b"d"] * 2
         assert letters.reads == [(0, None), (3, None)]
 
@@ -145,13 +145,13 @@ def test_a_read_that_was_begun_before_a_wake_up_is_not_taken_for_what_came_since
     letters = Letters()
 
     async def test(tail: Tail[int]) -> None:
-        letters.may_read.clear()
+        letters.hold()
         (early,) = await _soon(tail.after(0))
         letters.text = b"a"
         tail.ring()
         await asyncio.sleep(2 * GAP_S)
         (late,) = await _soon(tail.after(0))
-        letters.may_read.set()
+        letters.let_go()
         assert (await late).body == b"a"
         assert (await early).body == b"a"
 
@@ -167,10 +167,10 @@ def test_a_wake_up_waits_for_a_database_that_hangs_no_longer_than_a_moment(monke
     async def test(tail: Tail[int]) -> None:
         await tail.after(0)
         (waiting,) = await _soon(tail.after(3))
-        letters.may_read.clear()
+        letters.hold()
         tail.ring()
         assert (await waiting).body == HEARTBEAT
-        letters.may_read.set()
+        letters.let_go()
 
     _run(letters, test)
 
