@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import os
@@ -70,6 +71,9 @@ def serve(settings: Settings, front: Front, say: Callable[[str], object], warn: 
         # What comes at this level is what strangers send that is no HTTP.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         say(f"listening at {front.scheme}://{shown}:{port}")
+        # The app is there for good. Looking through it for what could go stops every stream, for a twentieth of a
+        # second and more each time.
+        gc.freeze()
         with _stopped_is_done():
             server.run([listener])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import os
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from gsd_tasks.cli import exits
 from gsd_tasks.domain.errors import ConfigurationError
@@ -145,6 +147,20 @@ def test_what_cannot_be_served_is_told_before_anything_is(
     with pytest.raises(ConfigurationError, match=words):
         serve(settings.model_copy(update={"api_port": 0} | change), front, said.append, said.append)
     assert said == []
+
+
+def test_no_collection_of_what_is_no_longer_used_looks_through_the_app(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All streams would stand still meanwhile."""
+    looked_at: list[int] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_: looked_at.append(len(gc.get_objects())))
+    before = len(gc.get_objects())
+    try:
+        serve(settings.model_copy(update={"api_port": 0}), Front(), lambda _: None, lambda _: None)
+    finally:
+        gc.unfreeze()
+    assert looked_at[0] < before / 10
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
