@@ -85,7 +85,7 @@ class Peer:
             **kind.env,
         }
         self._log = (self.folder / "log").open("ab")
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
         if kind.setup:
             self._start(kind.setup).wait()
         self._producer = subprocess.Popen(
@@ -101,7 +101,7 @@ class Peer:
     def start_worker(self) -> subprocess.Popen[bytes]:
         """One more; it may take a second before it takes anything."""
         worker = self._start([part.format(redis=self.redis_url) for part in self.kind.worker])
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Peer:
     def stop(self) -> None:
         """All that was started here."""
         self._producer.terminate()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.kill()
             worker.wait()
         self._producer.wait()

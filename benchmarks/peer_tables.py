@@ -15,6 +15,7 @@ ROWS: Final = (
     ("F1", "lines a second, three children", lines.RATE, "/s"),
     ("", "of these, read by one who was there", peers.READ, "%"),
     ("", "kept for one who comes later", peers.KEPT, "%"),
+    ("F9", "CPU for a million of them, servers included", lines.CPU, "s"),
     ("F3", "enqueue to the child's first instruction", dispatching.DISPATCH, "ms"),
     ("F5", "jobs a second that do nothing", dispatching.RATE, "/s"),
 )
@@ -50,7 +51,8 @@ def _cells(result: Result, quantity: str, unit: str, names: Sequence[str]) -> It
     ours = next(name for name, role in result.roles.items() if role is Role.OURS)
     for name in (ours, *names):
         series = result.series(name, quantity)
-        yield f"{statistics.median(series):,.4g} {unit} ({min(series):,.4g} to {max(series):,.4g})" if series else ""
+        spread = f"({_number(min(series))} to {_number(max(series))})" if series else ""
+        yield f"{_number(statistics.median(series))} {unit} {spread}" if series else ""
 
 
 def _words(of: Outcome) -> Iterator[str]:
@@ -65,6 +67,10 @@ def _words(of: Outcome) -> Iterator[str]:
     yield str(of.repeated)
     yield of.state
     yield f"{_times(of.next_runs)}, {of.next_at_once} at once" if of.next_runs > 1 else _times(of.next_runs)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _lived(s: float | None) -> str:

@@ -1,4 +1,4 @@
-"""F1, F3, F5 of others: open-kknaks, plain Celery and procrastinate, each as its own documentation has it.
+"""F1, F9, F3, F5 of others: open-kknaks, plain Celery and procrastinate, each as its own documentation has it.
 
 Celery (three processes) and procrastinate (three at once) run a task that INSERTs each line that its child prints;
 open-kknaks puts each into a Redis stream, where its own client reads it, and has a stand-in for the claude CLI that
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final
 
+import psutil
 import psycopg
 import redis
 
@@ -21,11 +23,8 @@ from benchmarks.figures import dispatching, lines
 from benchmarks.gate import held
 from benchmarks.measuring import Contestant, Reading, Role
 from benchmarks.peer import CELERY, KKNAKS, PROCRASTINATE, Peer, are_there, at_work
-from benchmarks.rig import SLOTS, Rig
+from benchmarks.rig import SLOTS, Rig, cpu_s
 from tests.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Of the lines that were written: what a reader gets who is there from the beginning, and one who comes after the end.
 READ: Final = "lines read meanwhile, %"
@@ -46,7 +45,7 @@ class Peers:
     def contestants(self, quantities: set[str]) -> Sequence[Contestant]:
         """Those that have to do with one of these quantities."""
         if lines.RATE in quantities:
-            return [Lines(peer, self._rig.folder, LINES) for peer in self._peers]
+            return [Lines(peer, self._rig, LINES) for peer in self._peers]
         if dispatching.DISPATCH in quantities:
             return [Dispatching(peer, CHILDREN, JOBS) for peer in self._peers]
         return []
@@ -54,7 +53,9 @@ class Peers:
 
 @contextmanager
 def peers(rig: Rig) -> Iterator[Peers]:
-    """All three, for the length of the block, once each has run something."""
+    """All three, for the length of the block, once each has run something; nobody where they are not installed."""
+    if not are_there():
+        print("no peers: `scripts/bootstrap bench` installs them", file=sys.stderr)
     with ExitStack() as ending:
         sinks: list[Sink] = []
         for place, kind in enumerate((CELERY, PROCRASTINATE, KKNAKS) if are_there() else (), start=1):
@@ -156,14 +157,16 @@ Sink = Rows | Stream
 
 
 class Lines:
-    """F1: three children at once."""
+    """F1, F9: three children at once. What they use themselves is in the CPU: they end with their last line."""
 
     role = Role.PEER
 
-    def __init__(self, sink: Sink, folder: Path, number: int) -> None:
+    def __init__(self, sink: Sink, rig: Rig, number: int) -> None:
         self.name = sink.peer.kind.name
         self._sink = sink
-        self._folder = folder
+        self._rig = rig
+        self._folder = rig.folder
+        self._valkey = redis.Redis.from_url(rig.servers.redis_url)
         self._lines = number
 
     def run(self) -> Reading:
@@ -173,14 +176,29 @@ class Lines:
         with held(self._folder / "begin") as begin:
             ids = self._sink.follow(*[lines.command(begin, self._folder / "stay", self._lines)] * SLOTS)
             self._wait(lambda: self._sink.seen(ids) == [1] * SLOTS, "three children")
+            before_s = self._cpu_s()
         began = time.perf_counter()
         self._wait(lambda: sum(self._sink.seen(ids)) == written or self._sink.is_read(ids), "all lines")
         took_s = time.perf_counter() - began
         read = sum(self._sink.seen(ids))
         self._sink.last_end(ids)
+        spent_s = self._cpu_s() - before_s
         kept = self._sink.kept(ids)
         self._sink.forget()
-        return {lines.RATE: read / took_s, READ: 100 * read / written, KEPT: 100 * kept / written}
+        return {
+            lines.RATE: read / took_s,
+            lines.CPU: spent_s / written * 1e6,
+            READ: 100 * read / written,
+            KEPT: 100 * kept / written,
+        }
+
+    def _cpu_s(self) -> float:
+        """Of the worker and the servers that it uses; not of who reads."""
+        valkey = self._valkey.info("cpu")
+        servers_s = cpu_s(self._rig.postgres) + valkey["used_cpu_user"] + valkey["used_cpu_sys"]
+        while True:
+            with suppress(psutil.NoSuchProcess):  # a child that ended while it was looked at
+                return float(servers_s + sum(cpu_s(psutil.Process(worker.pid)) for worker in self._sink.peer.workers))
 
     def _wait(self, probe: Callable[[], bool], what: str) -> None:
         until(probe, timeout_s=PATIENCE_S, what=f"{what} of {self.name}")
