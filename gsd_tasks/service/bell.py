@@ -2,6 +2,8 @@
 
 A bell that is not heard costs time, never correctness: everybody who waits for one also looks by itself, slowly. So
 ringing never fails and never blocks, and listening without Redis is just waiting.
+
+Redis's client is loaded by who rings or listens: `gsd-tasks ps` does neither, and knows this module by its names.
 """
 
 from __future__ import annotations
@@ -11,13 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-import redis
-
-from gsd_tasks.service.broker import connect
 from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.one_by_one import OneByOne
 
 if TYPE_CHECKING:
+    from redis.client import PubSub
+
     from gsd_tasks.domain.session import SessionId
 
 #: Somebody wants something of a running session; the message is its id.
@@ -40,6 +41,8 @@ class Bell:
     """The ringing side. `ring` only notes the message; a thread of its own sends it, many in one go."""
 
     def __init__(self, redis_url: str) -> None:
+        from gsd_tasks.service.broker import connect
+
         self._redis = connect(redis_url)
         self._noted: dict[tuple[str, str], None] = {}
         self._lock = threading.Lock()
@@ -51,6 +54,8 @@ class Bell:
 
     def stop(self) -> None:
         """Send what is noted, and no more."""
+        import redis
+
         self._loop.stop()
         with contextlib.suppress(redis.RedisError):
             self._publish()
@@ -63,6 +68,8 @@ class Bell:
         self._loop.hurry()
 
     def _send(self) -> None:
+        import redis
+
         try:
             self._publish()
         except redis.RedisError:
@@ -83,9 +90,11 @@ class Ear:
     """The listening side, for one thread. Usable as a context manager."""
 
     def __init__(self, redis_url: str, *channels: str) -> None:
+        from gsd_tasks.service.broker import connect
+
         self._redis = connect(redis_url)
         self._channels = channels
-        self._subscription: redis.client.PubSub | None = None
+        self._subscription: PubSub | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +104,8 @@ class Ear:
 
     def listen(self) -> bool:
         """Subscribe, if that is not done: what rings from now on is heard. False: Redis does not answer."""
+        import redis
+
         if self._subscription is not None:
             return True
         try:
@@ -110,6 +121,8 @@ class Ear:
 
     def wait(self, timeout_s: float) -> str | None:
         """The next message, or None when none came in time or Redis is away."""
+        import redis
+
         if not self.listen():
             time.sleep(min(timeout_s, PAUSE_S))
             return None
@@ -130,6 +143,8 @@ class Ear:
         return None if message is None else str(message["data"])
 
     def _unsubscribe(self) -> None:
+        import redis
+
         if self._subscription is not None:
             with contextlib.suppress(redis.RedisError):
                 self._subscription.close()
@@ -141,6 +156,10 @@ def ring_once(redis_url: str, *bells: tuple[str, str]) -> None:
 
     Where Redis hangs, one thread at a time waits for it, and the bells of the others are not rung.
     """
+    import redis
+
+    from gsd_tasks.service.broker import connect
+
     with contextlib.suppress(redis.RedisError), _ringing.attempt() as may_try:
         if may_try:
             with connect(redis_url) as client:
@@ -150,6 +169,10 @@ def ring_once(redis_url: str, *bells: tuple[str, str]) -> None:
 
 def answers(redis_url: str) -> bool:
     """Whether Redis does, within some 2 s."""
+    import redis
+
+    from gsd_tasks.service.broker import connect
+
     try:
         with connect(redis_url) as client:
             return bool(client.ping())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gsd_tasks.domain.session import SessionId
     from gsd_tasks.store import Database
 
+LOG: Final = "tracing"
 #: Sessions whose traces wait to be sent. More are not remembered.
 MOST: Final = 1000
 #: What a process that ends gives a collector.
@@ -39,7 +40,6 @@ class Tracer:
         self._starting = threading.Lock()
         self._dropped = 0
         self._is_stopping = False
-        self._log = get_log("tracing")
 
     def ended(self, session_ids: Iterable[SessionId]) -> None:
         """These have ended. Returns at once, whatever becomes of their traces."""
@@ -66,7 +66,7 @@ class Tracer:
             return
         self._thread.join(max(0.0, give_up_at - time.monotonic()))
         if self._thread.is_alive():
-            self._log.warning("traces are given up", sessions=self._waiting.qsize())
+            get_log(LOG).warning("traces are given up", sessions=self._waiting.qsize())
 
     def _run(self) -> None:
         exporter: Exporter | None = None
@@ -75,7 +75,7 @@ class Tracer:
                 exporter = exporter or Exporter()
                 self._write(exporter, session_id)
             except Exception as error:  # noqa: BLE001  (a loop's boundary: a trace is never worth more than a line)
-                self._log.warning("no trace", session=str(session_id), why=f"{type(error).__name__}: {error}")
+                get_log(LOG).warning("no trace", session=str(session_id), why=f"{type(error).__name__}: {error}")
         if exporter is not None:
             exporter.close()
 
@@ -84,7 +84,7 @@ class Tracer:
             story = traces.story(connection, session_id)
         spans = [] if story is None else spans_of(story)
         if spans and not exporter.export(spans):
-            self._log.warning("no trace", session=str(session_id), why="the collector has not taken it")
+            get_log(LOG).warning("no trace", session=str(session_id), why="the collector has not taken it")
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self._log.warning("the collector is too slow: traces are dropped", sessions=dropped)
+            get_log(LOG).warning("the collector is too slow: traces are dropped", sessions=dropped)

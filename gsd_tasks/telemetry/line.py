@@ -9,14 +9,12 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from gsd_tasks.domain.sanitize import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Event = structlog.typing.EventDict
+    from structlog.typing import EventDict as Event
 
 #: What stands first, in this order; the rest follows as it was given.
 FIRST: Final = ("time", "level", "part", "worker", "host", "logger", "event", "session", "attempt", "slot")
@@ -41,12 +39,14 @@ class Place:
 
 def complete(_logger: object, _method: str, event: Event) -> Event:
     """With the time, the process, and what went wrong as text, which never has local variables."""
+    from structlog.processors import format_exc_info
+
     event["time"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     for name, value in Place.fields.items():
         event.setdefault(name, value)
     if "logger_name" in event:
         event["logger"] = event.pop("logger_name")
-    event = structlog.processors.format_exc_info(_logger, _method, event)
+    event = format_exc_info(_logger, _method, event)
     return {name: _without_secrets(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
@@ -61,9 +61,11 @@ class AsText:
     """For people: an event a line, its traceback below it, and nothing that a terminal obeys."""
 
     def __init__(self) -> None:
-        self._render = structlog.dev.ConsoleRenderer(
+        from structlog.dev import ConsoleRenderer, plain_traceback
+
+        self._render = ConsoleRenderer(
             colors=sys.stderr is not None and sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=plain_traceback,
             timestamp_key="time",
         )
 

@@ -3,6 +3,8 @@
     get_log("attempt").warning("let go", why=str(parted))
 
 Beside what is given, a line has what its thread is `about`, and which process it is (`telemetry.line`).
+
+structlog is loaded with the first log that is asked for: a command that has nothing to say does without.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from gsd_tasks.telemetry.line import AsText, as_json, complete
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from structlog.typing import FilteringBoundLogger, Processor
 
     from gsd_tasks.settings import Settings
 
@@ -54,29 +56,35 @@ class _Line:
 
 def about(**fields: object) -> AbstractContextManager[None]:
     """Whatever this thread logs within the block has these values: the session, its attempt, its slot."""
+    import structlog
+
     return structlog.contextvars.bound_contextvars(**fields)
 
 
 def configure_logs(settings: Settings) -> None:
     """Send what this process itself has to say to stderr, in the form and from the level on that the settings name."""
-    render: structlog.typing.Processor = as_json if settings.log_json else AsText()
+    render: Processor = as_json if settings.log_json else AsText()
     _configure(render, logging.getLevelNamesMapping()[settings.log_level])
 
 
-def get_log(name: str) -> structlog.typing.FilteringBoundLogger:
+def get_log(name: str) -> FilteringBoundLogger:
     """A log, `name` in every entry.
 
     In a process that has set up nothing, a producer's or the command line's, it goes to stderr: structlog's own default
     is standard output, which belongs to whoever reads ids or rows from there; and its tracebacks show local variables,
     prompts and secrets among them. What is no warning stays unsaid there.
     """
+    import structlog
+
     if not structlog.is_configured():
         _configure(AsText(), logging.WARNING)
-    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger_name=name)
+    log: FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return log
 
 
-def _configure(render: structlog.typing.Processor, level: int) -> None:
+def _configure(render: Processor, level: int) -> None:
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -18,7 +18,7 @@ from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.session import Stream
 from gsd_tasks.service.archive import layout
 from gsd_tasks.service.archive.layout import FORMAT, MEMBER_BYTES, MEMBER_ROWS, Index, Part
-from gsd_tasks.service.archive.volume import RECORD, Volume
+from gsd_tasks.service.archive.volume import Volume, record_format
 from gsd_tasks.store import outputs, records
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _write(path: Path, record: Record, members: Iterator[list[OutputRow]]) -> by
     last_seq = record.session.seq
     path.touch(mode=0o600, exist_ok=False)
     with path.open("wb") as file:
-        head = RECORD.dump_json(record)
+        head = record_format().dump_json(record)
         record_length = file.write(layout.pack(b'{"format":%d,"record":%s}\n' % (FORMAT, head)))
         parts: list[Part] = []
         for rows in members:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -28,7 +28,10 @@ CHUNK_ROWS: Final = 1000
 KEPT_INDEXES: Final = 16
 
 
-RECORD: Final = TypeAdapter(Record)
+@cache
+def record_format() -> TypeAdapter[Record]:
+    """A record and what it is as JSON. Made when it is asked for: it takes a while, and few processes ask."""
+    return TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Volume:
             document = json.loads(line)
             if document["format"] > FORMAT:
                 raise ConfigurationError(f"{self.path}: was written by a newer version of gsd-tasks: upgrade this one")
-            return RECORD.validate_json(json.dumps(document["record"]), strict=True)
+            return record_format().validate_json(json.dumps(document["record"]), strict=True)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise layout.damaged(self.path, "its first line is no record of a session") from error
 
