@@ -15,7 +15,6 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
-from gsd_tasks.service import adopt
 from gsd_tasks.service.messages import RUN_SESSION
 from gsd_tasks.telemetry import get_log
 
@@ -40,6 +39,8 @@ class Adopt(bootsteps.StartStopStep):
         node = type(self).find_node()
         if node is None:
             return
+        from gsd_tasks.service import adopt
+
         try:
             found = adopt.find(node)
         except DatabaseUnavailable as error:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from celery import Celery
+from celery import Celery, signals
 from kombu import Queue
 
 from gsd_tasks.domain.errors import ConfigurationError
@@ -123,12 +123,20 @@ def _arrange(context: click.Context, _option: click.Parameter, _value: object) -
     if command in _PARTS:
         with _refusing():
             configure_part(settings(), command)
+            signals.setup_logging.connect(_logging)
             # Their banners are drawings, and would be a line of the log each.
             context.obj.quiet |= settings().log_json
     if command == "flower":
         from gsd_tasks.celery_flower.command import arrange
 
         arrange()
+    elif command == "beat":
+        # It has no use for the tasks themselves, with all that they do.
+        app.conf.include = ("gsd_tasks.celery_beat",)
+
+
+def _logging(**_: object) -> None:
+    """Somebody sees to the log, so Celery does not: it was set up before the command began."""
 
 
 app = Celery("gsd_tasks", include=["gsd_tasks.tasks"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import celery.apps.worker
@@ -24,13 +25,15 @@ from gsd_tasks.domain.session import SLOTS
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.process.shim.linux import make_undumpable
 from gsd_tasks.service.broker import connect, no_answer
-from gsd_tasks.service.node import Node
 from gsd_tasks.service.sign import Sign
 from gsd_tasks.settings import settings
+from gsd_tasks.starting import begun
 from gsd_tasks.telemetry import configure_part, get_log, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gsd_tasks.service.node import Node
 
 CANNOT_START: Final = 125
 #: Pools that run tasks in the process itself.
@@ -66,6 +69,7 @@ def _begin(sender: str, options: Mapping[str, Any], **_: object) -> None:
     """
     try:
         _take_part(sender, options)
+        begun()
     except GsdError as error:
         _refuse(str(error))
     except Exception as error:  # noqa: BLE001  (see above)
@@ -89,11 +93,6 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
     _look_at_redis()
 
 
-@signals.setup_logging.connect(weak=False)
-def _logging(**_: object) -> None:
-    """Somebody sees to it, so Celery does not: `celery_app` did, before the command began."""
-
-
 @signals.worker_shutting_down.connect(weak=False)
 def _let_go(sig: str = "", **_: object) -> None:
     """Claim nothing more, and let go of what runs; Celery waits for the slots.
@@ -113,6 +112,10 @@ def _end(**_: object) -> None:
 
 
 def _join(name: str, slots: int, queues: tuple[str, ...]) -> Node:
+    # Here, as maintenance needs none of it; and what runs a session before the first one, which would wait for it.
+    from gsd_tasks.service.node import Node
+
+    import_module("gsd_tasks.service.attempt")
     configured = settings()
     if not configured.workspace_roots:
         raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Task
@@ -14,9 +14,10 @@ from gsd_tasks.celery_worker import node
 from gsd_tasks.domain.errors import UsageError
 from gsd_tasks.domain.session import SessionId
 from gsd_tasks.domain.state import Status
-from gsd_tasks.service.attempt import Settled
-from gsd_tasks.service.attempt import run_session as attempt_session
 from gsd_tasks.service.messages import RUN_SESSION, SWEEP
+
+if TYPE_CHECKING:
+    from gsd_tasks.service.attempt import Settled
 
 
 class SessionFailed(Exception):
@@ -35,6 +36,8 @@ class SessionTask(Task):
 @app.task(name=RUN_SESSION, base=SessionTask, bind=True, throws=(SessionFailed, UsageError))
 def run_session(self: SessionTask, session_id: str) -> str:
     """Run a session, and let Celery show how it ended."""
+    from gsd_tasks.service.attempt import run_session as attempt_session
+
     settled = attempt_session(node(), _session_id(session_id))
     if settled is None:
         # A message too many, or a session that somebody else holds now: there is nothing to show.

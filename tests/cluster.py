@@ -14,6 +14,7 @@ from celery import Celery
 
 from gsd_tasks.client import Client
 from gsd_tasks.domain.session import WorkerStatus
+from gsd_tasks.local.part import CELERY_PART
 from gsd_tasks.process.contain import kill_shim, shim_is_alive
 from gsd_tasks.settings import Settings
 from tests.waiting import BOUND_S, until
@@ -57,7 +58,11 @@ class Cluster:
         self.client.close()
 
     def celery(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """`celery -A gsd_tasks.celery_app ...`; its output goes to a file of the test's folder."""
+        """`worker`, `beat` or `flower`, as `up` starts them; its output goes to a file of the test's folder."""
+        return self._start(CELERY_PART, *arguments, env=env)
+
+    def plain_celery(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """`celery -A gsd_tasks.celery_app ...`, which does the same, later; likewise."""
         return self._start("celery", "-A", "gsd_tasks.celery_app", *arguments, env=env)
 
     def part(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:

@@ -38,10 +38,12 @@ from gsd_tasks.cli import (
 from gsd_tasks.cli.argv import check_text, split_command
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.domain.sanitize import one_line
+from gsd_tasks.starting import begin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see `exits`). Never raises, never prints a traceback that was not asked for."""
+    begin()
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
     try:

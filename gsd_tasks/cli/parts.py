@@ -86,12 +86,13 @@ def flower() -> None:
 
 def _become_celery(part: str, arguments: list[str]) -> NoReturn:
     from gsd_tasks.cli.connection import part_settings, servers
+    from gsd_tasks.local.part import CELERY_PART
 
     configured = part_settings(part)
     servers(configured, part)
     level = ("-l", configured.log_level)
     # -P: nothing is imported from the folder that this happens to be called in.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments, *level])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", CELERY_PART, *arguments, *level])
 
 
 def _node_name(name: str) -> str:

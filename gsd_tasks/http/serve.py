@@ -21,6 +21,7 @@ from gsd_tasks.http.metrics_place import Place
 from gsd_tasks.http.protocol import BoundedProtocol
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.local.ports import is_free
+from gsd_tasks.starting import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ def serve(settings: Settings, front: Front, say: Callable[[str], object], warn: 
         host, port = listener.getsockname()[:2]
         shown = in_url(host)
         server = uvicorn.Server(_config(settings, front))
+        begun()
         if front.certfile is None and not ipaddress.ip_address(host).is_loopback:
             warn(f"whoever is on the way to {shown}:{port} can read tokens: put TLS in front, or give --certfile")
         # What comes at this level is what strangers send that is no HTTP.

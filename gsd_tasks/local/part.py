@@ -14,6 +14,8 @@ from typing import Final
 
 from gsd_tasks.local.private_files import make_private_folder
 
+#: The module that runs Celery's own command of a part: of a name, as what is below does not import what is above.
+CELERY_PART: Final = "gsd_tasks.celery_part"
 LOG_BYTES: Final = 10 * 1024**2
 TAIL_BYTES: Final = 8 * 1024
 TAIL_LINES: Final = 5

@@ -18,7 +18,7 @@ from gsd_tasks.local.addresses import Addresses
 from gsd_tasks.local.api_place import ApiPlace
 from gsd_tasks.local.flower_password import USER, Password
 from gsd_tasks.local.flower_place import FlowerPlace
-from gsd_tasks.local.part import Part
+from gsd_tasks.local.part import CELERY_PART, Part
 from gsd_tasks.local.stamp import Stamp
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.settings import Drain, Settings
@@ -110,7 +110,7 @@ class ClusterParts:
     ) -> Part:
         return Part(
             name=name,
-            argv=(sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments),
+            argv=(sys.executable, "-m", CELERY_PART, *arguments),
             env=self._env,
             log=self._state.logs / f"{name}.log",
             record=self._state.parts / f"{name}.json",

@@ -21,6 +21,7 @@ from gsd_tasks.local.signals import StopRequests
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.local.supervisor import Supervisor
 from gsd_tasks.settings import Settings
+from gsd_tasks.starting import begun
 
 CANNOT_START: Final = 125
 SPELLED: Final = {"api": "API", "flower": "Flower"}
@@ -138,6 +139,7 @@ class Up:
             faces = [part for group in groups for part in group if part.url is not None]
             self._state.remember(running=running | {f"{part.name}_url": part.url for part in faces})
             self._say_ready(faces)
+            begun()
             if ready is not None:
                 ready(addresses)
             self._supervisor.run_until_asked()

@@ -306,7 +306,7 @@ def test_a_worker_that_could_not_work_is_refused_in_one_line(
 
 
 def test_a_worker_without_workspace_roots_is_refused(cluster: Cluster) -> None:
-    process = cluster.celery("worker", env={"GSD_WORKSPACE_ROOTS": ""})
+    process = cluster.plain_celery("worker", env={"GSD_WORKSPACE_ROOTS": ""})
     assert process.wait(BOUND_S) == 125
     assert "GSD_WORKSPACE_ROOTS" in cluster.logs()
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 import gsd_tasks
-from gsd_tasks.local.part import Part
+from gsd_tasks.local.part import CELERY_PART, Part
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import migrate
 from tests.chaos.disk import Disk
@@ -183,7 +183,7 @@ class Cluster:
     def _celery(
         self, name: str, *arguments: str, env: Mapping[str, str] | None = None, cable: Cable | None = None
     ) -> Supervised:
-        argv = (sys.executable, "-m", "celery", "-A", "gsd_tasks.celery_app", *arguments)
+        argv = (sys.executable, "-m", CELERY_PART, *arguments)
         part = Part(
             name=name,
             argv=cable.at_far_end(*argv) if cable else argv,

@@ -48,8 +48,10 @@ def procfile(part: str) -> list[str]:
 def test_each_part_becomes_the_command_of_the_procfile(run: Run, became: list[str], part: str) -> None:
     run(part)
 
-    assert became[:3] == ["-P", "-m", "celery"]
-    assert set(procfile(part)) <= set(became)
+    command = procfile(part)
+    assert command[:2] == ["-A", "gsd_tasks.celery_app"]
+    assert became[:4] == ["-P", "-m", "gsd_tasks.celery_part", command[2]]
+    assert set(command[3:]) <= set(became)
 
 
 def test_a_worker_is_told_its_name_slots_and_queues(run: Run, became: list[str]) -> None:

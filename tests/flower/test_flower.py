@@ -236,7 +236,7 @@ def test_after_a_death_everything_is_shown_again_and_no_file_is_kept(world: Worl
 
 
 def test_it_refuses_in_one_line_to_start_with_a_password_that_guards_nothing(world: World) -> None:
-    process = world.cluster.celery("flower", "--basic_auth=me:short", env={"GSD_FLOWER_PORT": str(world.port)})
+    process = world.cluster.plain_celery("flower", "--basic_auth=me:short", env={"GSD_FLOWER_PORT": str(world.port)})
     assert process.wait(BOUND_S) == 125
     last = world.cluster.logs().strip().splitlines()[-1]
     assert last.startswith("gsd-tasks: --basic_auth: is user:password, with a password of 12")

@@ -160,14 +160,14 @@ def test_the_parts_of_a_cluster_in_starting_order(tmp_path: Path) -> None:
     names = [[part.name for part in group] for group in groups]
     assert names == [["maintenance"], ["worker", "worker2"], ["beat"], ["flower"], ["api"]]
     [[maintenance], [worker, second], [beat], [flower], [api]] = groups
-    assert " ".join(worker.argv[1:7]) == "-m celery -A gsd_tasks.celery_app worker -n"
-    assert (worker.argv[7], second.argv[7]) == ("gsd@%h", "gsd2@%h")
+    assert " ".join(worker.argv[1:5]) == "-m gsd_tasks.celery_part worker -n"
+    assert (worker.argv[5], second.argv[5]) == ("gsd@%h", "gsd2@%h")
     assert worker.stop_bound_s == 90
     assert "-Q m" in " ".join(maintenance.argv)
     assert f"-s {tmp_path}/beat/schedule --pidfile=" in " ".join(beat.argv)
     assert api.argv[1:] == ("-m", "gsd_tasks", "api")
     assert (api.env["GSD_API_HOST"], api.env["GSD_API_PORT"]) == ("0.0.0.0", "21001")
-    assert flower.argv[5:8] == ("flower", "--address=127.0.0.1", "--port=21002")
+    assert flower.argv[3:6] == ("flower", "--address=127.0.0.1", "--port=21002")
     assert flower.access == "user: gsd, password: FILE"
     assert password.text not in f"{flower}{password}"
     assert [part.url for part in (flower, api)] == ["http://127.0.0.1:21002", "http://127.0.0.1:21001"]
