@@ -92,10 +92,13 @@ def main() -> None:
                     stage = Stage(cluster, plain, asked.sizes, ending)
                     results.append(_run(contest, stage, others, asked.repetitions))
         outcomes = killed.outcomes(cluster) if killed.KEY in asked.only else []
-    print(report.table(results, where))
-    print(f"Sizes: {', '.join(f'{name} {number:,}' for name, number in asdict(asked.sizes).items())}.")
+    text = report.table(results, where, asdict(asked.sizes))
+    print(text)
+    if asked.page is not None:
+        report.write_into(asked.page, text)
     for table in (peer_tables.figures(results), peer_tables.killed(outcomes)):
-        print(f"\n{table}" if table else "")
+        print(f"
+{table}" if table else "")
     if asked.json is not None:
         document = report.document(results, where)
         document |= {"sizes": asdict(asked.sizes), "killed": [outcome._asdict() for outcome in outcomes]}
@@ -113,6 +116,7 @@ def _asked() -> argparse.Namespace:
     )
     parser.add_argument("--sizes", default="", help="but so much of this: NAME=NUMBER,... (benchmarks/sizes.py)")
     parser.add_argument("--json", type=Path, help="write every repetition into this file, too")
+    parser.add_argument("--page", type=Path, help="write the table into this page, too: docs/benchmarks.md")
     asked = parser.parse_args()
     asked.only = set(asked.only.split(","))
     if unknown := asked.only - set(known):

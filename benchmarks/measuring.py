@@ -61,7 +61,7 @@ class Goal:
     def judge(self, ours: Sequence[float], yardstick: Sequence[float]) -> Verdict:
         """By the repetitions of both, the first of one beside the first of the other."""
         number = statistics.median(self._counted(ours, yardstick))
-        return Verdict(number, f"{number:,.4g} {self.unit}", self._is_met(number))
+        return Verdict(number, f"{shown(number)} {self.unit}", self._is_met(number))
 
     def __str__(self) -> str:
         """As a table has it."""
@@ -84,6 +84,11 @@ class Goal:
                 return [one - other for one, other in zip(ours, yardstick, strict=True)]
             case Counts.SHARE:
                 return [100 * (one - other) / one for one, other in zip(ours, yardstick, strict=True)]
+
+
+def shown(value: float) -> str:
+    """As a table has it: three digits say enough."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def at_least(bound: float, unit: str) -> Goal:

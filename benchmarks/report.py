@@ -1,7 +1,7 @@
 """The figures as a table for people and as JSON for programs.
 
-A figure is the median of its repetitions, with the least and the most; a ratio is the median of the ratios of those
-that stood beside each other.
+A figure is the median of its repetitions, with the least and the most of ours; a ratio is the median of the ratios of
+those that stood beside each other.
 """
 
 from __future__ import annotations
@@ -9,23 +9,30 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from textwrap import wrap
+from typing import Any, Final
 
 import psycopg
 
-from benchmarks.measuring import Figure, Result, Role
+from benchmarks.measuring import Counts, Figure, Result, Role, shown
+
+#: Between them, a page has its figures.
+BEGIN: Final = "<!-- figures -->"
+END: Final = "<!-- end of figures -->"
+WIDTH: Final = 120
 
 
-def table(results: Sequence[Result], machine: dict[str, Any]) -> str:
+def table(results: Sequence[Result], machine: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     """All of it, as Markdown."""
     rows = [_row(result, figure) for result in results for figure in result.figures]
     head = ["| | figure | gsd-tasks | yardstick | | goal | |", "|---|---|---|---|---|---|---|"]
-    said = ", ".join(f"{name} {value}" for name, value in machine.items())
-    return "\n".join([*head, *rows, "", f"Measured on: {said}."])
+    measured = f"Measured on: {', '.join(f'{name} {value}' for name, value in machine.items())}."
+    asked = f"Sizes: {', '.join(f'{name} {number:,}' for name, number in sizes.items())}."
+    return "\n".join([*head, *rows, "", *wrap(measured, WIDTH), "", *wrap(asked, WIDTH)])
 
 
 def document(results: Sequence[Result], machine: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +58,14 @@ def machine(database_url: str) -> dict[str, Any]:
     }
 
 
+def write_into(page: Path, text: str) -> None:
+    """Put it where the page has its figures."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert end, f"{page} has no place for figures: {BEGIN} and {END}"
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def _row(result: Result, figure: Figure) -> str:
     (ours,) = result.names(Role.OURS, figure.quantity)
     yardstick = result.yardstick(figure)
@@ -59,8 +74,8 @@ def _row(result: Result, figure: Figure) -> str:
         figure.key,
         figure.what,
         _spread(result.series(ours, figure.quantity), figure.unit),
-        f"{_spread(result.series(yardstick, figure.quantity), figure.unit)}, {yardstick}" if yardstick else "",
-        verdict.words,
+        "" if yardstick is None else _beside(result, figure, yardstick),
+        "" if figure.goal.counts is Counts.ITSELF else verdict.words,
         str(figure.goal),
         {True: "met", False: "**missed**", None: ""}[verdict.met],
     ]
@@ -82,12 +97,13 @@ def _figure(result: Result, figure: Figure) -> dict[str, Any]:
     }
 
 
+def _beside(result: Result, figure: Figure, yardstick: str) -> str:
+    return f"{shown(statistics.median(result.series(yardstick, figure.quantity)))} {figure.unit}, {yardstick}"
+
+
 def _spread(series: Sequence[float], unit: str) -> str:
-    return f"{_number(statistics.median(series))} {unit} ({_number(min(series))} to {_number(max(series))})"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    median, least, most = map(shown, (statistics.median(series), min(series), max(series)))
+    return f"{median} {unit}" if least == most else f"{median} {unit} ({least} to {most})"
 
 
 def _cpuinfo() -> list[str]:

@@ -31,8 +31,8 @@ BATCH: Final = 1000
 RATE: Final = "lines/s"
 CPU: Final = "CPU s per million lines"
 FIGURES: Final = (
-    Figure("F1", "lines from three children to committed rows", RATE, "/s", ratio_at_least(0.6)),
-    Figure("F9", "CPU for a million lines, Postgres included", CPU, "s", ratio_at_most(3), more_is_better=False),
+    Figure("F1", "lines of three children to rows", RATE, "/s", ratio_at_least(0.6)),
+    Figure("F9", "CPU for a million lines, with Postgres", CPU, "s", ratio_at_most(3), more_is_better=False),
 )
 #: Says that it is there, waits until the first file is let go of, writes, and stays until the second one is. Its lines
 #: are such as the claude CLI writes, because there are peers who take no others.

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 ADOPTED: Final = "s from the start of the next worker"
 ELSEWHERE: Final = "s beyond the lease"
 FIGURES: Final = (
-    Figure(
-        "F4", "worker killed: from the start of the next one to rows of its sessions", ADOPTED, "s", at_most(5, "s")
-    ),
-    Figure("F4", "host gone: to rows of its session elsewhere, beyond the lease", ELSEWHERE, "s", at_most(5, "s")),
+    Figure("F4", "worker killed: from the next one's start to rows", ADOPTED, "s", at_most(5, "s")),
+    Figure("F4", "host gone: to rows elsewhere, beyond the lease", ELSEWHERE, "s", at_most(5, "s")),
 )
 TICKING: Final = ("sh", "-c", "while :; do echo tick; sleep 0.05; done")
 PATIENCE_S: Final = 120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, count
+from pathlib import Path
 
 import pytest
 
@@ -33,14 +34,22 @@ def test_a_goal_is_held_against_what_counts_of_ours_and_where_there_is_none_it_i
     verdicts = [result.verdict(figure) for figure in figures]
     assert [round(verdict.number, 3) for verdict in verdicts] == [12, 1.714, 5, 41.667, 12]
     assert [verdict.met for verdict in verdicts] == [True, True, False, None, None]
-    rows = report.table([result], {"where": "here"}).splitlines()[2:7]
-    assert [row.split(" | ")[-2:] for row in rows] == [
-        ["≤ 12 s", "met |"],
-        ["≤ 2 x", "met |"],
-        ["≤ 1 s more", "**missed** |"],
-        ["", " |"],
-        ["", " |"],
+    rows = report.table([result], {"where": "here"}, {"runs": 3}).splitlines()[2:7]
+    assert [row.split(" | ")[-3:] for row in rows] == [
+        ["", "≤ 12 s", "met |"],
+        ["1.71 x", "≤ 2 x", "met |"],
+        ["5 s more", "≤ 1 s more", "**missed** |"],
+        ["41.7 % ours", "", " |"],
+        ["", "", " |"],
     ]
+
+
+def test_the_table_goes_into_its_place_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nformer\n{report.END}\nafter\n")
+    report.write_into(page, "new")
+    assert page.read_text() == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    assert (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text().count(report.BEGIN) == 1
 
 
 def test_every_figure_of_the_plan_is_in_the_one_run() -> None:
