@@ -41,7 +41,7 @@ BEHIND: Final = "s the transcript is behind"
 WORKER: Final = "MiB more of the worker"
 SHIM: Final = "MiB of shim and init"
 FIGURES: Final = (
-    Figure("CLI", "a session of the claude CLI, five tool turns", TIME, "s", share_told(), more_is_better=False),
+    Figure("CLI", "a claude session, five tool turns", TIME, "s", share_told(), more_is_better=False),
     Figure("CLI", "its transcript behind the CLI, median", BEHIND, "s", told("s")),
     Figure("CLI", "memory of the worker, more for each session", WORKER, "MiB", told("MiB")),
     Figure("CLI", "memory of shim and init", SHIM, "MiB", told("MiB")),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECKONED: Final = "% of a core for 1,000 workers"
 FIGURES: Final = (
-    Figure("F11", "CPU of Postgres for 1,000 workers with 3,000 leases", RECKONED, "%", at_most(30, "% of a core")),
+    Figure("F11", "CPU of Postgres for 1,000 workers", RECKONED, "%", at_most(30, "% of a core")),
     Figure("F11", "renewals of those who were there", RENEWALS, "/s", told("/s")),
     Figure("F11", "commits, questions included", COMMITS, "/s", told("/s")),
     Figure("F11", "heap-only updates of leases", HEAP_ONLY, "%", told("%")),
