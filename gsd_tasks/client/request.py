@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +13,12 @@ from uuid import UUID
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import (
+    CLAUDE,
     DEFAULT_MAX_RECOVERIES,
     DEFAULT_MAX_TRIES,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
+    LIMITS,
     ClaudeOptions,
     Effort,
     Limits,
@@ -27,8 +30,6 @@ from gsd_tasks.domain.session import (
 )
 from gsd_tasks.domain.submission import check_order
 
-LIMITS: Final = Limits()
-CLAUDE: Final = ClaudeOptions()
 #: The longest page of sessions, and of output rows.
 MOST_SESSIONS: Final = 1000
 MOST_ROWS: Final = 10_000
@@ -98,6 +99,11 @@ class NewSession(TypedDict, total=False):
     max_recoveries: int
 
 
+_NAMES: Final = frozenset(NewSession.__annotations__)
+_LIMITS: Final = frozenset(field.name for field in fields(Limits))
+_CLAUDE: Final = frozenset(field.name for field in fields(ClaudeOptions))
+
+
 def to_submission(request: NewSession, id_of: Callable[[str | UUID], SessionId]) -> Submission:
     """The request with every default filled in. `id_of` turns what may be given for a session into its id.
 
@@ -123,11 +129,7 @@ def to_submission(request: NewSession, id_of: Callable[[str | UUID], SessionId])
         priority=request.get("priority", DEFAULT_PRIORITY),
         run_at=request.get("run_at"),
         expires_at=request.get("expires_at"),
-        limits=Limits(
-            timeout_s=request.get("timeout_s", LIMITS.timeout_s),
-            idle_timeout_s=request.get("idle_timeout_s", LIMITS.idle_timeout_s),
-            max_output_bytes=request.get("max_output_bytes", LIMITS.max_output_bytes),
-        ),
+        limits=_limits(request),
         claude=_claude(request),
         on_lost=None if on_lost is None else choose("on_lost", OnLost, on_lost),
         max_tries=request.get("max_tries", DEFAULT_MAX_TRIES),
@@ -141,9 +143,8 @@ def to_submission(request: NewSession, id_of: Callable[[str | UUID], SessionId])
 
 def check_names(request: NewSession) -> None:
     """Raise `TypeError` for an argument that `enqueue` does not have."""
-    for name in request:
-        if name not in NewSession.__annotations__:
-            raise TypeError(f"enqueue() got an unexpected keyword argument {name!r}")
+    if unknown := request.keys() - _NAMES:
+        raise TypeError(f"enqueue() got an unexpected keyword argument {min(unknown)!r}")
 
 
 def absolute(path: str | Path) -> str:
@@ -184,7 +185,19 @@ def _command(command: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if command is None else tuple(command)
 
 
+def _limits(request: NewSession) -> Limits:
+    if _LIMITS.isdisjoint(request):
+        return LIMITS
+    return Limits(
+        timeout_s=request.get("timeout_s", LIMITS.timeout_s),
+        idle_timeout_s=request.get("idle_timeout_s", LIMITS.idle_timeout_s),
+        max_output_bytes=request.get("max_output_bytes", LIMITS.max_output_bytes),
+    )
+
+
 def _claude(request: NewSession) -> ClaudeOptions:
+    if _CLAUDE.isdisjoint(request):
+        return CLAUDE
     effort = request.get("effort")
     return ClaudeOptions(
         model=request.get("model"),

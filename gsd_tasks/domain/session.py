@@ -143,6 +143,11 @@ class ClaudeOptions:
     json_schema: Mapping[str, Any] | None = None
 
 
+#: What is meant where nothing else is said. Most requests share these.
+LIMITS: Final = Limits()
+CLAUDE: Final = ClaudeOptions()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A request to run something: exactly one of `prompt` and `command`. Validated by `domain.submission.validate`.
@@ -163,8 +168,8 @@ class Submission:
     priority: int = DEFAULT_PRIORITY
     run_at: datetime | None = None
     expires_at: datetime | None = None
-    limits: Limits = field(default_factory=Limits)
-    claude: ClaudeOptions = field(default_factory=ClaudeOptions)
+    limits: Limits = LIMITS
+    claude: ClaudeOptions = CLAUDE
     on_lost: OnLost | None = None
     max_tries: int = DEFAULT_MAX_TRIES
     max_recoveries: int = DEFAULT_MAX_RECOVERIES

@@ -90,6 +90,10 @@ def check_order(after: Sequence[Hashable], after_any: Sequence[Hashable]) -> Non
         raise InvalidValue("after_any", f"names {min(map(str, twice))}, which `after` has, too: give it once")
 
 
+#: In place of a digest where there is no key: nobody ever compares it.
+UNASKED: Final = b""
+
+
 def digest(request: Submission) -> bytes:
     """What two requests with one idempotency key must have in common: everything that they ask for."""
     asked = _fields(request) | {"env": dict(request.env), "context": dict(request.context)}

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from gsd_tasks.client.request import CLAUDE, LIMITS
 from gsd_tasks.domain.claude_options import (
     LARGEST_SYSTEM_PROMPT_BYTES,
     LARGEST_WORD_BYTES,
@@ -16,11 +15,13 @@ from gsd_tasks.domain.claude_options import (
 )
 from gsd_tasks.domain.graph import MOST_ITEMS
 from gsd_tasks.domain.session import (
+    CLAUDE,
     DEFAULT_MAX_RECOVERIES,
     DEFAULT_MAX_TRIES,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     HIGHEST_PRIORITY,
+    LIMITS,
     LOWEST_PRIORITY,
     MOST_RECOVERIES,
     MOST_TRIES,

@@ -9,7 +9,7 @@ import uuid_utils.compat as uuid_utils
 from gsd_tasks.domain.credentials import are_there, may_come_with
 from gsd_tasks.domain.errors import KeyReused, NoCredentials
 from gsd_tasks.domain.session import Kind, SessionId
-from gsd_tasks.domain.submission import digest, validate
+from gsd_tasks.domain.submission import UNASKED, digest, validate
 from gsd_tasks.service.dependencies import begin
 from gsd_tasks.store import nodes, sessions, transitions
 from gsd_tasks.telemetry.caller import caller
@@ -61,7 +61,7 @@ def submit_or_find(
     validate(request)
     if check is not None:
         check(request)
-    mark = digest(request)
+    mark = digest(request) if request.key is not None else UNASKED
     with database.connection() as connection:
         while (session := _write(connection, request, mark, forked_from)) is None:
             found = _find(connection, request.key or "", mark)

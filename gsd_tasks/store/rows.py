@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping
 
 from gsd_tasks.domain.session import (
+    CLAUDE,
     MCP_SERVERS,
     REDACTED,
     ClaudeOptions,
@@ -124,7 +125,7 @@ def from_submission(request: Submission) -> dict[str, Any]:
         "env": dict(request.env),
         "secrets": list(request.secrets),
         "context": dict(request.context),
-        "claude": {name: _claude_column(request.claude, name) for name in _CLAUDE},
+        "claude": _USUAL if request.claude is CLAUDE else _claude_columns(request.claude),
         "run_at": maybe_utc(request.run_at),
         "expires_at": maybe_utc(request.expires_at),
         "on_lost": request.on_lost or default,
@@ -197,6 +198,8 @@ def to_history(row: RowMapping) -> HistoryEntry:
 
 
 def _claude_options(stored: Mapping[str, Any]) -> ClaudeOptions:
+    if stored is _USUAL:
+        return CLAUDE
     return ClaudeOptions(
         model=stored["model"],
         max_turns=stored["max_turns"],
@@ -223,6 +226,10 @@ def _without_servers(options: ClaudeOptions) -> ClaudeOptions:
     return replace(options, mcp_config={MCP_SERVERS: dict.fromkeys(options.mcp_config[MCP_SERVERS], REDACTED)})
 
 
+def _claude_columns(options: ClaudeOptions) -> dict[str, Any]:
+    return {name: _claude_column(options, name) for name in _CLAUDE}
+
+
 def _claude_column(options: ClaudeOptions, name: str) -> Any:
     value = getattr(options, name)
     return _as_text(value) if name in _DOCUMENTS else value
@@ -235,3 +242,7 @@ def _as_text(document: Mapping[str, Any] | None) -> str | None:
 def _from_text(stored: str | None) -> Mapping[str, Any] | None:
     document: Mapping[str, Any] | None = None if stored is None else json.loads(stored)
     return document
+
+
+#: What most sessions have in their column.
+_USUAL: Final = _claude_columns(CLAUDE)

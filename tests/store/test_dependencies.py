@@ -411,7 +411,7 @@ def test_many_at_once_are_written_as_one_is(connection: Connection, enqueue: Cal
         name="n",
         thread="t",
         parent_id=parent,
-        context={"a": [1, 2.5, None, {"b": "c"}]},
+        context={"a": [1, 2.5, None, {"b": "c"}], "t": (1, 2)},
         priority=2,
         queue="others",
         key="k",

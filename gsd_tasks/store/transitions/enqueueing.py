@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: What one statement writes.
 PAGE_SESSIONS: Final = 1000
 PAGE_BYTES: Final = 8 * 1024 * 1024
+_ENCODER: Final = json.JSONEncoder(default=str)
 _QUEUED: Final = literal(Status.QUEUED.value)
 _ENQUEUED: Final = literal(Reason.ENQUEUED.value)
 #: The columns that are filled when it is enqueued.
@@ -110,7 +111,7 @@ def _pages(several: Iterable[New]) -> Iterator[list[_Row]]:
 def _to_row(new: New) -> _Row:
     columns = from_submission(new.request)
     own = {"id": new.id, "digest": f"\\x{new.digest.hex()}", "waits": new.request.waits, "traceparent": new.traceparent}
-    return _Row(new, columns, json.dumps(own | columns, default=str))
+    return _Row(new, columns, _ENCODER.encode(own | columns))
 
 
 def _enqueue_page(connection: Connection, page: Sequence[_Row]) -> Iterator[Session]:
