@@ -106,6 +106,7 @@ def test_it_listens_where_it_is_told_says_so_and_ends_when_it_is_told(
     )
     commands.append(command)
     until(lambda: is_up(port), timeout_s=BOUND_S, what="the API")
+    until(lambda: command.said, what="its words")
     assert command.said == [f"listening at http://{HOST}:{port}\n"]
     assert get(port, "/v1/workers")[0] == 401
     assert get(port, "/v1/workers", token) == (200, "[]")
@@ -175,6 +176,7 @@ def test_with_a_certificate_it_speaks_tls_and_nothing_else(
     commands.append(command)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     until(lambda: is_up(port, trusting), timeout_s=BOUND_S, what="the API")
+    until(lambda: command.said, what="its words")
     assert command.said == [f"listening at https://{HOST}:{port}\n"]
     assert get(port, "/v1/workers", token, trusting) == (200, "[]")
     with pytest.raises(OSError, match=r"."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
 from gsd_tasks.domain.tokens import Scope
 from gsd_tasks.http.live import lookout, tail
@@ -20,8 +22,9 @@ from gsd_tasks.settings import Settings
 from gsd_tasks.store import Database
 from tests.http.attempts import Attempt, enqueue
 from tests.http.events import read_events, seqs
+from tests.http.following import listened_at
 from tests.http.serving import HOST, Api, Stream, process_env, served
-from tests.waiting import BOUND_S, until
+from tests.waiting import BOUND_S, LOOK_S, until
 
 STREAMS = 3
 
@@ -99,15 +102,18 @@ def test_streams_of_a_token_are_bounded_and_those_of_one_that_is_revoked_or_expi
         until(lambda: len(server.app.state.live.visits) == STREAMS)
         streams.append(server.stream(path, token))
 
-        brief = str(tokens.create(database, "brief", {Scope.READ}, 2)[1])
+        brief = str(tokens.create(database, "brief", {Scope.READ}, 3600)[1])
         expiring = server.stream(path, brief)
+        with database.connection() as connection:
+            connection.execute(text("UPDATE tokens SET expires_at = clock_timestamp() WHERE name = 'brief'"))
         tokens.revoke(database, "reader")
         for ending in (*streams, expiring):
             assert ending.rest().endswith(b": the token is no longer good\n\n")
+        while HEARTBEAT not in others.body:
+            assert others.read()
         Attempt(database, session_id).complete()
         events = read_events(others.rest())
         assert [event.name for event in events][-3:] == ["session:started", "session:completed", "end"]
-        assert HEARTBEAT in others.body
         until(lambda: not len(server.app.state.live.visits))
 
 
@@ -142,7 +148,6 @@ def test_a_follower_that_takes_nothing_costs_a_page_and_is_cut_and_goes_on_where
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(lookout, "STALL_S", 1)
     session_id = enqueue(database)
     attempt = Attempt(database, session_id)
     for _ in range(10):
@@ -153,11 +158,12 @@ def test_a_follower_that_takes_nothing_costs_a_page_and_is_cut_and_goes_on_where
         with _slow(server.port, path, token) as slow:
             until(lambda: len(server.app.state.live.visits))
             (connection,) = server.uvicorn.server_state.connections
-            most = 0
+            until(lambda: connection.transport.get_write_buffer_size() > ROW_BYTES, what="a page that nobody takes")
+            # The time is over that he has to take it in; until he is cut, nothing more is put before him.
+            monkeypatch.setattr(lookout, "STALL_S", 1)
             while server.uvicorn.server_state.connections:
-                most = max(most, connection.transport.get_write_buffer_size())
-                time.sleep(0.01)
-            assert ROW_BYTES < most < 2 * (ROW_BYTES + 50_000)
+                assert connection.transport.get_write_buffer_size() < 2 * (ROW_BYTES + 50_000)
+                time.sleep(LOOK_S)
             # The server's loop first lets go of the connection, then goes on to the end of the stream.
             until(lambda: not len(server.app.state.live.visits))
             assert not caplog.records
@@ -182,8 +188,10 @@ def test_stopping_the_api_ends_streams_and_waits_politely_and_a_follower_goes_on
         followers = [api.stream(path, token), api.stream("/v1/events", token)]
         while seqs(read_events(followers[0].body)[-1:]) != [3000]:
             assert followers[0].read()
-        waiting = pool.submit(api.stream, f"/v1/sessions/{session_id}?wait_s=30", token)
-        time.sleep(0.5)
+        waited_for = enqueue(database)
+        Attempt(database, waited_for)
+        waiting = pool.submit(api.stream, f"/v1/sessions/{waited_for}?wait_s=60", token)
+        asyncio.run(listened_at(redis_url, session_channel(waited_for)))
         process.terminate()
         for follower in followers:
             assert follower.rest().endswith(b": the API stops: go on at the next one\n\n")

@@ -55,6 +55,7 @@ def api(settings: Settings) -> Iterator[Api]:
     api.close()
 
 
+@pytest.mark.timeout(600)
 def test_a_long_session_is_caught_up_with_in_bounded_memory_while_others_are_told_as_ever(
     api: Api, database: Database, redis_url: str, token: str
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_follower_that_is_gone_without_a_word_is_noticed(
             try:
                 visits = server.app.state.live.visits
                 until(lambda: len(visits), what="the follower")
+                # More than he may be silent for: he takes what he is sent, and stays.
                 time.sleep(2)
                 assert len(visits)
                 network.submit(cable.cut, Cut.DOWN).result()

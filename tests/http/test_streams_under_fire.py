@@ -36,7 +36,7 @@ ATTACKS_S = float(os.environ.get("GSD_TEST_STREAMS_S", "8"))
 SESSIONS = 3
 FOLLOWERS_OF_EACH = 3 if ATTACKS_S < 30 else 10
 #: How long a follower has from the last attack on.
-CATCH_UP_S = 60
+CATCH_UP_S = 2 * BOUND_S
 TRIES = 4
 WORKER = {"GSD_LEASE_S": "4", "GSD_HEARTBEAT_S": "1", "GSD_RETRY_BASE_S": "0.2"}
 #: How long a worker stays away: whoever comes at once adopts; after a while what it held is run again.
@@ -131,7 +131,7 @@ def _workers(cluster: Cluster, chance: random.Random) -> Iterator[Callable[[], N
     yield attack
 
 
-@pytest.mark.timeout(240 + 3 * ATTACKS_S)
+@pytest.mark.timeout(600 + 3 * ATTACKS_S)
 def test_streams_that_are_cut_are_told_exactly_what_postgres_has(
     cluster: Cluster, database: Database, api: Api, tmp_path: Path
 ) -> None:
@@ -154,7 +154,8 @@ def test_streams_that_are_cut_are_told_exactly_what_postgres_has(
             "API stops": partial(_stop, api),
         }
         made, ends = Counter[str](), time.monotonic() + ATTACKS_S
-        while time.monotonic() < ends:
+        # On a busy machine one attack takes as long as several.
+        while time.monotonic() < ends or made.total() < 2:
             time.sleep(chance.uniform(0.2, 1.5))
             kind = chance.choice(list(attacks))
             attacks[kind]()
