@@ -60,7 +60,7 @@ def model() -> Iterator[OfflineModel]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 * ROUNDS + 60)
+@pytest.mark.timeout(90 * ROUNDS + 210)
 def test_a_conversation_whose_host_is_lost_is_finished_on_another(
     cluster: Cluster, model: OfflineModel, database_url: str
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_conversation_whose_host_is_lost_is_finished_on_another(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 * ROUNDS + 60)
+@pytest.mark.timeout(90 * ROUNDS + 210)
 def test_a_conversation_whose_worker_is_killed_notices_nothing(cluster: Cluster, model: OfflineModel) -> None:
     chance = random.Random(SEED)
     worker = _worker(cluster, model, cluster.state_dir)

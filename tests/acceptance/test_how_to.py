@@ -11,6 +11,7 @@ import pytest
 
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
+from tests.waiting import BOUND_S
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
 QUICK = {"GSD_RETRY_BASE_S": "0.1", "GSD_REPUBLISH_S": "1", "GSD_CLAUDE_BIN": str(BUNDLED_CLAUDE)}
@@ -34,7 +35,7 @@ def test_the_guides_for_celery_and_for_tests_run_as_they_are_written(cluster: Cl
             cwd=cluster.folder,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=2 * BOUND_S,
             check=False,
         )
         assert ran.returncode == 0, f"{name}: {ran.stderr}\n{cluster.logs()}"

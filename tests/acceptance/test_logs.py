@@ -99,7 +99,7 @@ def about(lines: list[dict[str, Any]], session_id: SessionId) -> list[dict[str, 
 
 
 def ask(url: str, path: str, headers: Mapping[str, str]) -> tuple[int, str | None]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=BOUND_S)
     try:
         connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
@@ -193,7 +193,7 @@ def test_what_cannot_start_says_so_in_an_object_too(
 ) -> None:
     given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GSD_STATE_DIR": str(tmp_path), "GSD_LOG_JSON": "1"}
     ran = subprocess.run(
-        [sys.executable, *arguments], env=given | env, cwd=ROOT, capture_output=True, timeout=60, check=False
+        [sys.executable, *arguments], env=given | env, cwd=ROOT, capture_output=True, timeout=BOUND_S, check=False
     )
 
     (tmp_path / "log").write_bytes(ran.stdout + ran.stderr)

@@ -267,9 +267,20 @@ def test_listening_from_a_cursor_misses_nothing(cluster: Cluster) -> None:
 
     events = cluster.client.listen(stop=stop)
     collected: list[Event] = []
-    thread = threading.Thread(target=lambda: collected.extend(events))
+
+    def collect() -> None:
+        for event in events:
+            collected.append(event)  # noqa: PERF402 (each as it comes)
+
+    thread = threading.Thread(target=collect)
     thread.start()
-    until(thread.is_alive)
+    # It begins at some moment from now on: when it hears of one of these, it has.
+
+    def has_begun() -> bool:
+        cluster.client.enqueue(command=["true"], working_dir=cluster.folder, queue="nobody")
+        return bool(collected)
+
+    until(has_begun, what="listening")
     session = cluster.client.enqueue(command=["echo", "hi"], working_dir=cluster.folder)
     thread.join(BOUND_S)
     assert not thread.is_alive()
@@ -278,7 +289,8 @@ def test_listening_from_a_cursor_misses_nothing(cluster: Cluster) -> None:
     assert names == ["session:enqueued", "session:started", "session:output", "session:completed"]
     assert heard == ["output", "completed"]
     again, stop_again = [], threading.Event()
-    for event in cluster.client.listen(after=collected[0].cursor, stop=stop_again):
+    enqueued = next(event for event in collected if event.session_id == session.id)
+    for event in cluster.client.listen(after=enqueued.cursor, stop=stop_again):
         again.append(event.name)
         if event.name == "session:completed":
             stop_again.set()

@@ -81,18 +81,18 @@ def cluster(network: None) -> Iterator[Cluster]:
 def test_a_cut_cable_answers_nothing_resets_nothing_and_passes_again_when_it_is_mended(cable: Cable, how: Cut) -> None:
     heard: list[bytes] = []
     with socket.create_server((cable.address, 0)) as listener:
-        asking = at_far_end(cable, lambda: socket.create_connection(listener.getsockname(), 5))
+        asking = at_far_end(cable, lambda: socket.create_connection(listener.getsockname(), BOUND_S))
         serving, _ = listener.accept()
         with asking, serving:
             threading.Thread(target=lambda: echo(serving, heard), daemon=True).start()
-            assert ask(asking, b"whole", 5) == b"whole"
+            assert ask(asking, b"whole", BOUND_S) == b"whole"
 
             cable.cut(how)
             assert ask(asking, b"cut", QUIET_S) is None
             assert (b"cut" in heard) == (how is Cut.DEAF)
             cable.mend()
 
-            assert ask(asking, b"", 10) == b"cut"
+            assert ask(asking, b"", BOUND_S) == b"cut"
             asking.shutdown(socket.SHUT_WR)
     assert b"".join(heard) == b"wholecut"
 
@@ -104,7 +104,7 @@ def test_a_cable_that_is_cut_anew_is_whole_when_it_is_mended(cable: Cable) -> No
     cable.mend()
 
     with socket.create_server((cable.address, 0)) as listener:
-        at_far_end(cable, lambda: socket.create_connection(listener.getsockname(), 5)).close()
+        at_far_end(cable, lambda: socket.create_connection(listener.getsockname(), BOUND_S)).close()
 
 
 def test_nothing_of_a_network_is_seen_from_outside_or_left_behind(namespaces: None) -> None:

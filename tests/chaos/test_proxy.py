@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.proxy import LARGE_BYTES, Loop, Proxy, Wire
+from tests.waiting import BOUND_S
 
 QUIET_S = 0.3
 
@@ -64,10 +65,10 @@ def connection(wire: tuple[Proxy, int]) -> Iterator[socket.socket]:
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), 5)
+    return socket.create_connection(("127.0.0.1", port), BOUND_S)
 
 
-def ask(connection: socket.socket, question: bytes, within_s: float = 5) -> bytes | None:
+def ask(connection: socket.socket, question: bytes, within_s: float = BOUND_S) -> bytes | None:
     """The answer; None if there is none in time."""
     connection.settimeout(within_s)
     connection.sendall(question)
@@ -93,7 +94,7 @@ def test_a_held_wire_delivers_late(loop: Loop, wire: tuple[Proxy, int], connecti
     assert ask(connection, b"late", QUIET_S) is None
     assert echo.heard == b"hello"
     loop.set(wire[0], Wire.PASSING)
-    connection.settimeout(5)
+    connection.settimeout(BOUND_S)
     assert connection.recv(100) == b"late"
 
 
@@ -151,6 +152,6 @@ def test_a_server_that_is_away_is_a_reset(loop: Loop) -> None:
 
 
 def assert_reset(connection: socket.socket) -> None:
-    connection.settimeout(5)
+    connection.settimeout(BOUND_S)
     with pytest.raises(ConnectionError):
         assert connection.recv(100) != b""

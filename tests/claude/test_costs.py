@@ -72,7 +72,7 @@ def without_costs(record: str) -> str:
     return "".join(line for line in record.splitlines(keepends=True) if read_entry(line).kind != COSTS)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_costs_of_all_turns_are_what_the_cli_says_in_all(claude: Claude) -> None:
     session_id = uuid.uuid4()
     with OfflineModel(SCRIPT) as model:

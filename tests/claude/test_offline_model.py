@@ -31,7 +31,8 @@ from gsd_tasks.testing import (
 )
 from tests.waiting import until
 
-SOON_S = 10
+SOON_S = 60
+HANGS_S = 600
 
 
 def ask(base_url: str, *texts: str, stream: bool = False, path: str = "/v1/messages") -> tuple[int, bytes]:
@@ -129,13 +130,13 @@ def test_what_is_said_to_a_conversation_without_an_answer_brings_no_failure_back
 
 def test_leaving_the_block_ends_a_hang() -> None:
     started = time.monotonic()
-    with OfflineModel([Hang(seconds=600)]) as model:
+    with OfflineModel([Hang(seconds=HANGS_S)]) as model:
         connection = http.client.HTTPConnection(urlsplit(model.base_url).netloc, timeout=SOON_S)
         connection.request("POST", "/v1/messages", json.dumps({"messages": [{"role": "user", "content": "a"}]}))
         model.wait_for(1)
     connection.close()
 
-    assert time.monotonic() - started < SOON_S
+    assert time.monotonic() - started < HANGS_S / 2
 
 
 def test_a_script_may_be_a_function_of_the_request() -> None:

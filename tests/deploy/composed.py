@@ -148,7 +148,7 @@ class Engine:
 
     def run(self, name: str, *command: str) -> str:
         """`docker compose exec NAME COMMAND`: what it printed."""
-        ran = subprocess.run(command, env=self.environment(name), capture_output=True, timeout=60, check=False)
+        ran = subprocess.run(command, env=self.environment(name), capture_output=True, timeout=BOUND_S, check=False)
         assert ran.returncode == 0, ran.stderr.decode()
         return ran.stdout.decode()
 

@@ -35,7 +35,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_the_services_of_the_compose_file_run_a_session_and_their_health_checks_tell_the_truth(engine: Engine) -> None:
     lasting = [name for name in engine.order() if "healthcheck" in engine.services[name]]
 

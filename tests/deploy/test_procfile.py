@@ -145,5 +145,5 @@ def test_the_procfile_has_the_parts_of_a_cluster() -> None:
 
 
 def is_healthy(part: str, env: dict[str, str]) -> bool:
-    asked = subprocess.run(["gsd-tasks", "healthy", part], env=env, capture_output=True, timeout=60, check=False)
+    asked = subprocess.run(["gsd-tasks", "healthy", part], env=env, capture_output=True, timeout=BOUND_S, check=False)
     return asked.returncode == 0

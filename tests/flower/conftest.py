@@ -82,7 +82,7 @@ class World:
         if password is not None:
             credentials = b64encode(f"gsd:{password or self.password}".encode()).decode()
             headers["Authorization"] = f"Basic {credentials}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=BOUND_S)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body=body, headers=sent)

@@ -22,10 +22,9 @@ import pytest
 from gsd_tasks.local.life import trampoline_argv
 from gsd_tasks.local.part import Become
 from gsd_tasks.local.stamp import Stamp
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 ROOT = Path(__file__).parents[2]
-BOUND_S = 30.0
 WAYS_TO_NOBODY = (
     ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
     tuple(trampoline_argv((), become=Become.USER_NAMESPACE, death_signal=signal.SIGTERM, wait="now")),

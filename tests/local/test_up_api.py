@@ -17,6 +17,7 @@ from gsd_tasks.domain.tokens import read_text
 from gsd_tasks.local.addresses import Api, api_of, running_api, running_cluster, running_flower
 from gsd_tasks.settings import Settings
 from tests.local.conftest import Runner, Script, command_lines, is_alive, processes_in, wait_for
+from tests.waiting import BOUND_S
 
 ELSEWHERE = {"GSD_API_URL": "http://127.0.0.1:1", "GSD_API_TOKEN": "somebody's"}
 
@@ -35,7 +36,7 @@ def api(root: Path) -> Api:
 
 
 def status_of(place: Api, path: str) -> int:
-    connection = http.client.HTTPConnection(urlsplit(place.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(place.url).netloc, timeout=BOUND_S)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {place.token}"})
         return connection.getresponse().status
@@ -46,7 +47,7 @@ def status_of(place: Api, path: str) -> int:
 def asked(flower: str | None, root: Path | None = None) -> int | None:
     """What Flower answers to a stranger, or to whoever reads the password in this folder."""
     credentials = b"" if root is None else b"gsd:" + (root / "flower-password").read_bytes().strip()
-    connection = http.client.HTTPConnection(urlsplit(flower or "").netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(flower or "").netloc, timeout=BOUND_S)
     try:
         connection.request("GET", "/tasks", headers={"Authorization": f"Basic {b64encode(credentials).decode()}"})
         return connection.getresponse().status

@@ -187,7 +187,7 @@ def cli(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=cluster.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=BOUND_S,
         check=False,
     )
 
@@ -201,7 +201,7 @@ def flower_counts_messages(cluster: Cluster) -> bool:
     request = urllib.request.Request(f"http://127.0.0.1:{cluster.env['GSD_FLOWER_PORT']}/broker")
     login = base64.b64encode(f"gsd:{FLOWER_PASSWORD}".encode()).decode()
     request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=BOUND_S) as answer:
         page = answer.read().decode()
     return re.search(r"<td>\s*(sessions|maint)\s*</td>", page) is not None
 

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-import pytest
-
 from gsd_tasks.domain.retention import Rule
 from gsd_tasks.domain.session import OutputRow, SessionId, Stream
 from gsd_tasks.service.archive import Archive
@@ -47,7 +45,6 @@ def fill(scenery: Scenery, count: int) -> dict[SessionId, list[OutputRow]]:
     return {id_: scenery.rows(id_) for id_ in made}
 
 
-@pytest.mark.timeout(120)
 def test_a_prune_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     database: Database, database_url: str, redis_url: str, scenery: Scenery, tmp_path: Path
 ) -> None:
@@ -99,7 +96,6 @@ def test_a_prune_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     assert {id_: rows_in(archive, id_) for id_ in written} == written
 
 
-@pytest.mark.timeout(120)
 def test_two_at_once_remove_each_session_once(
     database: Database, database_url: str, scenery: Scenery, tmp_path: Path
 ) -> None:
@@ -114,7 +110,7 @@ def test_two_at_once_remove_each_session_once(
     failures: list[BaseException] = []
 
     def prune() -> None:
-        own = Database(database_url, lock_timeout_s=2)
+        own = Database(database_url, lock_timeout_s=BOUND_S)
         try:
             removed.append(Prune(own, Rule(keep=0), archive=archive).run().sessions)
         except BaseException as error:  # noqa: BLE001 (told to the test)

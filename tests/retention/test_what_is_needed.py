@@ -13,7 +13,6 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-import pytest
 
 from gsd_tasks.domain.errors import NoSuchSession
 from gsd_tasks.domain.retention import Rule
@@ -22,6 +21,7 @@ from gsd_tasks.domain.state import FINAL, Status
 from gsd_tasks.service.retention import Prune, foresee
 from gsd_tasks.store import Database, transitions
 from tests.retention.scenery import Scenery
+from tests.waiting import BOUND_S
 
 WORLDS: Final = 20
 SESSIONS: Final = 25
@@ -137,7 +137,6 @@ def test_what_stays_is_what_a_model_says(database: Database, database_url: str, 
     assert removed > WORLDS * 2, "these worlds show nothing"
 
 
-@pytest.mark.timeout(60)
 def test_whoever_needs_a_session_in_that_moment_has_it(database: Database, scenery: Scenery) -> None:
     """Sessions are retried, waited for, run and ended by some, while two others remove whatever has ended."""
     known = [scenery.ended(days_ago=1, succeeded=False) for _ in range(20)]
@@ -148,10 +147,14 @@ def test_whoever_needs_a_session_in_that_moment_has_it(database: Database, scene
     # From here on: it takes its time to make those that it begins with.
     until = time.monotonic() + RACE_S
 
+    def had_turns() -> bool:
+        """Everybody; on a busy machine it goes on until then."""
+        return min(len(queued), len(waiting), *removed, len(known) - 20) > 0
+
     def race(turn: Callable[[random.Random], None], seed: int) -> None:
         chance = random.Random(seed)
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < until or (time.monotonic() < until + BOUND_S and not had_turns()):
                 turn(chance)
         except BaseException as error:  # noqa: BLE001 (told to the test)
             failures.append(error)
@@ -189,4 +192,4 @@ def test_whoever_needs_a_session_in_that_moment_has_it(database: Database, scene
     assert {*waiting, *waiting.values()} <= there
     edges = scenery.value("SELECT count(*) FROM dependencies")
     assert edges == len(waiting)
-    assert min(len(queued), len(waiting), *removed, len(known) - 20) > 0, "not everybody had his turn"
+    assert had_turns()

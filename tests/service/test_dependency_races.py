@@ -338,7 +338,7 @@ class Race:
             return [SessionId(session_id) for session_id in found.scalars()]
 
 
-@pytest.mark.timeout(120 + 3 * RACE_S)
+@pytest.mark.timeout(300 + 3 * RACE_S)
 def test_graphs_that_overlap_neither_deadlock_nor_run_out_of_order_whatever_is_done_to_them(
     wide: Database, broker: Broker
 ) -> None:

@@ -16,7 +16,7 @@ from gsd_tasks.domain.state import FINAL, Reason, Status
 from gsd_tasks.domain.transcript import Entry
 from gsd_tasks.store import Claim, Database, history, leases, messages, sessions, transcript, transitions
 from tests.conversations import put, spoil
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 CLAUDE: Final = Submission(prompt="Fix it", working_dir="/")
 COMMAND: Final = Submission(command=("true",), working_dir="/")
@@ -206,7 +206,7 @@ def test_two_who_talk_at_once_are_given_two_numbers(database: Database, connecti
             locking.execute(text("SELECT 1 FROM sessions FOR UPDATE"))
             numbers = [pool.submit(say, words) for words in ("one", "two")]
             until(lambda: _waiting(connection) == 2, what="both to wait")
-        assert {number.result(timeout=10) for number in numbers} == {1, 2}
+        assert {number.result(timeout=BOUND_S) for number in numbers} == {1, 2}
     assert {message.text for message in messages.after(connection, session_id, 0)} == {"one", "two"}
 
 
@@ -233,7 +233,7 @@ def test_of_a_message_and_the_end_one_comes_first(
             assert first(slow)
             waits = pool.submit(late, second)
             until(lambda: _waiting(connection), what="the second to wait")
-        assert not waits.result(timeout=10)
+        assert not waits.result(timeout=BOUND_S)
     assert status_of(connection, session_id) is (Status.RUNNING if is_first else Status.COMPLETED)
     assert messages.newest(connection, session_id) == is_first
 

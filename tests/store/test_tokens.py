@@ -126,7 +126,7 @@ def test_a_use_is_not_waited_for_where_somebody_has_the_row_locked(database: Dat
         token = add(connection)
     with database.transaction("READ COMMITTED") as locking, database.connection() as connection:
         locking.execute(select(table).with_for_update())
-        connection.exec_driver_sql("SET statement_timeout = '5s'")
+        connection.exec_driver_sql("SET statement_timeout = '60s'")
         tokens.used(connection, token.id)
         connection.exec_driver_sql("RESET statement_timeout")
         assert last_used(connection, token) is None

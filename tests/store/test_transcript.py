@@ -25,7 +25,7 @@ from gsd_tasks.domain.submission import digest
 from gsd_tasks.domain.transcript import Entry
 from gsd_tasks.store import Claim, Database, adoption, leases, messages, sessions, snapshots, transcript, transitions
 from tests.conversations import converse, line, put, spoil
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 from tests.workers import register_worker
 
 BACK: Final = decide(Ending(reason=Reason.WORKER_STOPPED, handed_back=True), wanted=None, on_lost=OnLost.REQUEUE)
@@ -202,14 +202,14 @@ def test_after_an_unknown_outcome_nothing_is_lost_and_nothing_is_there_twice(
         until(lambda: waiting(looking) == 1, what="the first try to wait")
         _break(used[0], looking, how)
         with pytest.raises(DatabaseUnavailable):
-            broken.result(timeout=10)
+            broken.result(timeout=BOUND_S)
         goes_on_by_itself = how == "the client is cut off"
         until(lambda: waiting(looking) == goes_on_by_itself, what="the server to notice, or not to")
         if asks == "before it is through":
             pool.submit(go_on)
             until(lambda: waiting(looking) == 1 + goes_on_by_itself, what="the second try to wait")
     until(lambda: waiting(connection) == 0, what="the first try to be through")
-    pool.submit(go_on).result(timeout=10)
+    pool.submit(go_on).result(timeout=BOUND_S)
     pool.shutdown()
     assert [row[::3] for row in rows(connection, held.session.id)] == list(enumerate(lines, 1))
 
@@ -242,8 +242,8 @@ def test_an_append_that_is_under_way_and_what_ends_it_do_not_wait_for_each_other
         until(lambda: waiting(looking) == 1, what="the append to wait")
         second: Future[object] = pool.submit(ending)
         until(lambda: waiting(looking) == 2, what="both to wait")
-    assert first.result(timeout=10)
-    assert second.result(timeout=10)
+    assert first.result(timeout=BOUND_S)
+    assert second.result(timeout=BOUND_S)
 
 
 def test_a_claim_that_takes_long_does_not_go_on_from_an_older_transcript(
