@@ -55,9 +55,10 @@ def test_a_new_worker_streams_on_what_a_killed_one_was_running(cluster: Cluster)
 
 def test_what_ended_while_no_worker_lived_is_settled_and_not_run_again(cluster: Cluster) -> None:
     worker = cluster.worker()
-    session = _start(cluster, "echo $$; sleep 1; echo last; exit 3")
+    session = _start(cluster, "echo $$; until [ -e gate ]; do sleep 0.05; done; echo last; exit 3")
     worker.kill()
     worker.wait()
+    (cluster.folder / "gate").touch()
     until(lambda: list(cluster.state_dir.glob("spool/*/*/1/exit.json")), what="the child's end")
 
     cluster.worker()

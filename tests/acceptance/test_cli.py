@@ -23,13 +23,12 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.testing import OfflineModel, Text, by_prompt
 from tests.claude_cli import BUNDLED_CLAUDE
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 GSD = (sys.executable, "-m", "gsd_tasks")
 # Where the tests run in the background, SIGINT is ignored.
 _START = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from gsd_tasks.cli import main"
 INTERRUPTIBLE = (sys.executable, "-c", f"{_START}; sys.exit(main())")
-BOUND_S = 60
 MESS = b"\x1b[31mred\x00\xff\r\nlast without newline"
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import BOUND_S
+
 PROGRAM = Path(__file__).with_name("fake_client.py")
 ROOT = PROGRAM.parents[2]
-BOUND_S = 30
 
 
 @dataclass

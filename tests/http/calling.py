@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-BOUND_S = 10.0
+from tests.waiting import BOUND_S
 
 
 @dataclass

@@ -29,7 +29,7 @@ WITH held AS (DELETE FROM leases), printed AS (DELETE FROM session_outputs), tol
      edges AS (DELETE FROM dependencies)
 DELETE FROM sessions
 """
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 LOOK_S: Final = 0.002
 WORKERS: Final = 2
 

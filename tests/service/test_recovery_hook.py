@@ -21,9 +21,9 @@ from gsd_tasks.domain.session import SessionId
 from gsd_tasks.service.recovery_hook import Command, Teller, log_recovery, parse_hook
 from gsd_tasks.store import Database, recoveries
 from gsd_tasks.store.recoveries import MOST_TELLS
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
-BOUND_S = 30
+TELLING_S = 30
 
 
 class Clock:
@@ -94,7 +94,7 @@ def test_what_was_not_told_is_told_again_after_pauses_that_grow(
     recover()
     told, clock = Told(), Clock()
     told.answer = False
-    teller = Teller(database, told, bound_s=BOUND_S, clock=clock)
+    teller = Teller(database, told, bound_s=TELLING_S, clock=clock)
     times: list[float] = []
     while clock.now < 200:
         before = len(told)
@@ -103,7 +103,7 @@ def test_what_was_not_told_is_told_again_after_pauses_that_grow(
         clock.now += 1
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     # One second more: it is noticed at the turn after the one that failed.
-    assert pauses == [BOUND_S + 11, BOUND_S + 21, BOUND_S + 41]
+    assert pauses == [TELLING_S + 11, TELLING_S + 21, TELLING_S + 41]
     told.answer = True
     clock.now += 1000
     teller.turn()
@@ -141,10 +141,10 @@ def test_whoever_is_killed_while_telling_has_it_told_again(
     with pytest.raises(Killed):
         Teller(database, killed).turn()
     told, clock = Told(), Clock()
-    other = Teller(database, told, bound_s=BOUND_S, clock=clock)
+    other = Teller(database, told, bound_s=TELLING_S, clock=clock)
     other.turn()
     assert told == [], "the first may be at it still"
-    clock.now += BOUND_S + 10
+    clock.now += TELLING_S + 10
     other.turn()
     assert len(told) == 1
     assert counts() == [(2, True)]
