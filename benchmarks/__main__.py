@@ -97,8 +97,7 @@ def main() -> None:
     if asked.page is not None:
         report.write_into(asked.page, text)
     for table in (peer_tables.figures(results), peer_tables.killed(outcomes)):
-        print(f"
-{table}" if table else "")
+        print(f"\n{table}" if table else "")
     if asked.json is not None:
         document = report.document(results, where)
         document |= {"sizes": asdict(asked.sizes), "killed": [outcome._asdict() for outcome in outcomes]}
