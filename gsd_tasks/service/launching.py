@@ -68,6 +68,7 @@ def launch_child(hold: Hold, spec: LaunchSpec) -> Progress | Ending:
             return Ending(reason=Reason.CHILD_LOST, detail=launched.problem)
         return Ending(reason=Reason.START_FAILED, detail=_why_not_launched(launched, spec))
     hold.launched = launched
+    hold.lease.launched_until(spec.deadline_boot_s)
     return Progress(hold.session.seq)
 
 

@@ -48,6 +48,8 @@ class Lease:
         self._turned_at = time.monotonic()
         self._lock = threading.Lock()
         self._shim_silent_since: float | None = None
+        # What the shim was told of the deadline, as far as that is known.
+        self._told_boot_s: float | None = None
         self._link: ShimLink | None = None
         self._wake: Callable[[], None] | None = None
         self._backlog: Callable[[], int] = lambda: 0
@@ -81,6 +83,11 @@ class Lease:
             self._link, self._wake, self._backlog = link, wake, backlog
             self._pass_on()
 
+    def launched_until(self, deadline_boot_s: float) -> None:
+        """There is a shim that was started with this deadline: it need not be told of that again."""
+        with self._lock:
+            self._told_boot_s = deadline_boot_s
+
     def detach(self) -> None:
         """The shim is gone, or the slot no longer listens."""
         with self._lock:
@@ -105,10 +112,11 @@ class Lease:
                 self._wake()
 
     def _pass_on(self) -> None:
-        if self._link is None:
+        if self._link is None or self._told_boot_s == self.deadline_boot_s:
             return
         try:
             self._link.set_deadline(self.deadline_boot_s)
+            self._told_boot_s = self.deadline_boot_s
             self._shim_silent_since = None
         except ShimGone:
             self._link = None

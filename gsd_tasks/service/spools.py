@@ -144,6 +144,8 @@ def end_child(spool: Spool) -> None:
     if not spool.folder.exists():
         return  # nothing was ever started there
     is_foreign = why_foreign(spool.folder) is not None
+    if not is_foreign and read_exit(spool.folder) is not None and not shim_is_alive(spool.folder):
+        return  # it has seen the whole tree go, and has ended
     if not is_foreign:
         with contextlib.suppress(ShimUnreachable):
             ShimLink(spool.folder).end("lease_lost")
