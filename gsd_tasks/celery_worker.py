@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from gsd_tasks.celery_adoption import Adopt
 from gsd_tasks.celery_app import app, make_publish
+from gsd_tasks.celery_consumer import Frugal
 from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
 from gsd_tasks.domain.refusals import of_postgres
@@ -89,6 +90,7 @@ def _take_part(name: str, options: Mapping[str, Any]) -> None:
         _check_maintenance(options, queues)
         maintenance().start(Sign(settings().state_dir, name))
         return
+    app.steps["consumer"].add(Frugal)
     _Process.node = _join(name, _check_sessions(options), queues)
     _look_at_redis()
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 
 from gsd_tasks.client import Event
 from gsd_tasks.domain.session import Session
@@ -41,7 +42,15 @@ sys.exit(int(sys.argv[4]))
 """
 
 
-def test_what_a_command_prints_is_followed_live_and_its_end_is_known(cluster: Cluster) -> None:
+def notes_of_messages(redis_url: str) -> int:
+    """How often somebody noted in Redis which messages he has in hand."""
+    with redis.Redis.from_url(redis_url) as server:
+        told = server.info("commandstats")
+    return sum(told.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("hset", "hdel"))
+
+
+def test_what_a_command_prints_is_followed_live_and_its_end_is_known(cluster: Cluster, redis_url: str) -> None:
+    noted_before = notes_of_messages(redis_url)
     cluster.worker()
     gate = cluster.folder / "gate"
     script = "echo first; while [ ! -e gate ]; do sleep 0.05; done; echo last >&2; printf tail; exit 3"
@@ -63,6 +72,8 @@ def test_what_a_command_prints_is_followed_live_and_its_end_is_known(cluster: Cl
         ("running", "failed", "exit_code"),
     ]
     assert list(cluster.state_dir.glob("spool/*/*")) == []
+    # Its message was taken, and not noted on the way: what is lost with a worker is sent again all the same.
+    assert notes_of_messages(redis_url) == noted_before
 
 
 @pytest.mark.slow
@@ -227,7 +238,6 @@ def test_a_worker_that_finishes_hands_back_claude_and_fails_a_command(
 
 
 def test_what_redis_lost_and_what_is_due_later_is_published_by_maintenance(cluster: Cluster, redis_url: str) -> None:
-    import redis
 
     client = cluster.client
     lost = [client.enqueue(command=["true"], working_dir=cluster.folder) for _ in range(5)]
