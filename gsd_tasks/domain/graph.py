@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gsd_tasks.domain.errors import InvalidValue
 from gsd_tasks.domain.session import SessionId, Submission
-from gsd_tasks.domain.submission import UNASKED, check_order, digest, validate
+from gsd_tasks.domain.submission import check_order, digest, validate
 
 MOST_ITEMS: Final = 10_000
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -77,8 +77,6 @@ def parents_first(items: Sequence[Item]) -> list[int]:
 
 def mark(item: Item) -> bytes:
     """What two items with one idempotency key must have in common: everything, with the names as they were given."""
-    if item.request.key is None:
-        return UNASKED
     if not _refers(item):
         return digest(item.request)
     asked: dict[str, Any] = {

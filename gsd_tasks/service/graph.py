@@ -10,7 +10,7 @@ import uuid_utils.compat as uuid_utils
 from gsd_tasks.domain.errors import DatabaseUnavailable, KeyReused
 from gsd_tasks.domain.graph import Item, check_graph, fill_in, mark, parents_first
 from gsd_tasks.domain.session import SessionId
-from gsd_tasks.domain.submission import check_order
+from gsd_tasks.domain.submission import UNASKED, check_order
 from gsd_tasks.service.announcing import announce
 from gsd_tasks.service.dependencies import resolve_these
 from gsd_tasks.store import dependencies, sessions, transitions
@@ -72,7 +72,7 @@ class _Written(NamedTuple):
 
 
 def _write(connection: Connection, items: Sequence[Item]) -> _Written:
-    marks = [mark(item) for item in items]
+    marks = [UNASKED if item.request.key is None else mark(item) for item in items]
     there_are = _find(connection, items, marks)
     # Now, as one that is gone afterwards could be told only by an error, as if nothing had been written.
     old = _read(connection, list(there_are.values()))
