@@ -96,8 +96,8 @@ def main() -> None:
     print(text)
     if asked.page is not None:
         report.write_into(asked.page, text)
-    for table in (peer_tables.figures(results), peer_tables.killed(outcomes)):
-        print(f"\n{table}" if table else "")
+    for table in filter(None, (peer_tables.figures(results), peer_tables.killed(outcomes))):
+        print(f"\n{table}")
     if asked.json is not None:
         document = report.document(results, where)
         document |= {"sizes": asdict(asked.sizes), "killed": [outcome._asdict() for outcome in outcomes]}

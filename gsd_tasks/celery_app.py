@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from celery import Celery, signals
+from celery import Celery
 from kombu import Queue
 
 from gsd_tasks.domain.errors import ConfigurationError
@@ -123,7 +123,6 @@ def _arrange(context: click.Context, _option: click.Parameter, _value: object) -
     if command in _PARTS:
         with _refusing():
             configure_part(settings(), command)
-            signals.setup_logging.connect(_logging)
             # Their banners are drawings, and would be a line of the log each.
             context.obj.quiet |= settings().log_json
     if command == "flower":
@@ -135,11 +134,11 @@ def _arrange(context: click.Context, _option: click.Parameter, _value: object) -
         app.conf.include = ("gsd_tasks.celery_beat",)
 
 
-def _logging(**_: object) -> None:
-    """Somebody sees to the log, so Celery does not: it was set up before the command began."""
+def keep_log(**_: object) -> None:
+    """For `setup_logging`: somebody sees to the log, so Celery does not. It was set up before the command began."""
 
 
-app = Celery("gsd_tasks", include=["gsd_tasks.tasks"])
+app = Celery("gsd_tasks", include=["gsd_tasks.tasks", "gsd_tasks.celery_beat"])
 app.config_from_object(Configuration())
 # Celery looks at this for each of its commands before that begins. There is no other place where an app may say how
 # Flower is to be served, which asks for no password by itself; and whatever a command says from here on goes to our

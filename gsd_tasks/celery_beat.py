@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from celery import signals
 from celery.utils.nodenames import gethostname
 
+from gsd_tasks.celery_app import keep_log
 from gsd_tasks.service.messages import SWEEP
 from gsd_tasks.service.sign import BEAT, Sign
 from gsd_tasks.settings import settings
@@ -17,6 +18,9 @@ from gsd_tasks.starting import begun
 
 if TYPE_CHECKING:
     from celery.beat import Service
+
+
+signals.setup_logging.connect(keep_log)
 
 
 @signals.beat_init.connect(weak=False)

@@ -17,7 +17,7 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from redis.exceptions import RedisError
 
 from gsd_tasks.celery_adoption import Adopt
-from gsd_tasks.celery_app import app, make_publish
+from gsd_tasks.celery_app import app, keep_log, make_publish
 from gsd_tasks.celery_consumer import Frugal
 from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
@@ -59,6 +59,7 @@ def node() -> Node:
 
 
 app.steps["worker"].add(Adopt)
+signals.setup_logging.connect(keep_log)
 Adopt.find_node = staticmethod(lambda: _Process.node)
 
 
