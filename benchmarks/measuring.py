@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,11 +80,16 @@ class Goal:
             case Counts.ITSELF:
                 return list(ours)
             case Counts.RATIO:
-                return [one / other for one, other in zip(ours, yardstick, strict=True)]
+                return [_times(one, other) for one, other in zip(ours, yardstick, strict=True)]
             case Counts.EXCESS:
                 return [one - other for one, other in zip(ours, yardstick, strict=True)]
             case Counts.SHARE:
-                return [100 * (one - other) / one for one, other in zip(ours, yardstick, strict=True)]
+                return [100 * _times(one - other, one) for one, other in zip(ours, yardstick, strict=True)]
+
+
+def _times(one: float, other: float) -> float:
+    """How often the other goes into the one; too little to be measured goes into anything without end."""
+    return one / other if other else math.inf
 
 
 def shown(value: float) -> str:

@@ -35,7 +35,7 @@ class Sizes:
     one_by_one: int = 300
     at_once: int = 10_000
     #: F11: at once, in so many processes.
-    workers: int = 100
+    workers: int = 250
     worker_processes: int = 2
     renewing_s: int = 30
     #: CLI: one after the other.
@@ -55,7 +55,7 @@ class Sizes:
 
 SCALES: Final = {
     "smallest": Sizes(
-        lines=1000,
+        lines=20_000,
         live_lines=200,
         children=1,
         lease_s=2,

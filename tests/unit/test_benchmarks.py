@@ -44,6 +44,10 @@ def test_a_goal_is_held_against_what_counts_of_ours_and_where_there_is_none_it_i
     ]
 
 
+def test_a_yardstick_that_took_nothing_that_can_be_measured_is_infinitely_better() -> None:
+    assert ratio_at_most(2).judge([3], [0]).met is False
+
+
 def test_the_table_goes_into_its_place_of_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nformer\n{report.END}\nafter\n")
