@@ -2,7 +2,8 @@
 
 A message is a hint here. Celery notes each in Redis as it takes it, and crosses it out as a slot begins with it, two
 transactions, so that somebody sends it again whose worker died in between; but what is queued and has no message is
-sent again anyway. And it sends the events of tasks as they happen: here a few at a time.
+sent again anyway. What a worker has taken and does not begin, as it stops, it puts back itself. And it sends the events
+of tasks as they happen: here a few at a time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Frugal(bootsteps.StartStopStep):
         # In memory alone, where it is known which of them are in hand.
         qos.append = partial(virtual.QoS.append, qos)
         qos.ack = partial(virtual.QoS.ack, qos)
+        qos.restore_unacked = partial(put_back, qos)
         flush = Paced(consumer._flush_events, consumer.hub.call_later)  # noqa: SLF001  (Celery has no other way)
         # What is called soon after something has happened, once however much that was.
         consumer._flush_events_promise = promise(flush)  # noqa: SLF001  (likewise)
@@ -43,6 +45,18 @@ class Frugal(bootsteps.StartStopStep):
         """What has happened by now is told, before the connection goes."""
         with contextlib.suppress(*consumer.connection_errors):
             consumer._flush_events()  # noqa: SLF001  (likewise)
+
+
+def put_back(qos: Any) -> None:
+    """What was taken, and not begun, goes to where it is taken next: in one transaction, from what is in memory."""
+    qos._flush()  # noqa: SLF001  (Celery has no other way; so below)
+    taken, channel = qos._delivered, qos.channel  # noqa: SLF001
+    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
+        for message in taken.values():
+            info = message.delivery_info
+            channel._do_restore_message(message._raw, info["exchange"], info["routing_key"], pipe)  # noqa: SLF001
+        pipe.execute()
+    taken.clear()
 
 
 class Paced:
