@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from gsd_tasks.domain.session import Session, SessionId
+from gsd_tasks.domain.session import SLOTS, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process.contain import marked_processes
 from gsd_tasks.testing import OfflineModel, Text, ToolCall, Turn
@@ -90,7 +90,8 @@ def test_a_worker_that_is_told_to_stop_hands_over_and_interrupts_nothing(cluster
     command = ["sh", "-c", UNTIL_TOLD]
     sessions = [cluster.client.enqueue(command=command, working_dir=cluster.folder) for _ in range(8 * ROLLING)]
     for name, worker in workers.items():
-        until(lambda n=name: _runs_on(cluster, n), timeout_s=BOUND_S)  # type: ignore[misc]
+        # What is claimed in the moment in which its worker is told to stop is handed back, and begins elsewhere.
+        until(lambda n=name: _at_work_on(cluster, n) == SLOTS, timeout_s=BOUND_S)  # type: ignore[misc]
         worker.terminate()
         assert worker.wait(BOUND_S) == 0
         cluster.worker(name)
@@ -240,9 +241,10 @@ def _start(cluster: Cluster, script: str) -> Session:
     return session
 
 
-def _runs_on(cluster: Cluster, name: str) -> bool:
+def _at_work_on(cluster: Cluster, name: str) -> int:
+    """How many sessions of this worker have a child that has said something."""
     running = cluster.client.list(status=Status.RUNNING)
-    return any(session.worker is not None and session.worker.startswith(f"{name}@") for session in running)
+    return sum(session.seq > 0 and (session.worker or "").startswith(f"{name}@") for session in running)
 
 
 def _printed(cluster: Cluster, session: Session) -> list[str]:

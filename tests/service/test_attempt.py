@@ -31,7 +31,7 @@ from gsd_tasks.service.node import Node
 from gsd_tasks.service.stream import Streamer
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import transitions
-from tests.service.messages import unsaid
+from tests.service.messages import Broker, unsaid
 from tests.waiting import BOUND_S, until
 
 Enqueue = Callable[..., SessionId]
@@ -205,9 +205,11 @@ def test_a_session_that_had_not_begun_when_its_worker_stopped_is_queued_again(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(transitions, "claim", stops_meanwhile)
+    node.publish = broker = Broker()
     session_id = enqueue("true", on_lost=on_lost)
     run_session(node, session_id)
     assert (now(session_id).status, now(session_id).reason) == (Status.QUEUED, Reason.WORKER_STOPPED)
+    assert broker.sent == [session_id]
 
 
 def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_ever(
