@@ -43,7 +43,8 @@ from gsd_tasks.starting import begin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see `exits`). Never raises, never prints a traceback that was not asked for."""
-    begin()
+    if arguments is None:  # else this process is somebody else's
+        begin()
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import logging
 import os
@@ -67,15 +66,14 @@ def serve(settings: Settings, front: Front, say: Callable[[str], object], warn: 
         host, port = listener.getsockname()[:2]
         shown = in_url(host)
         server = uvicorn.Server(_config(settings, front))
+        # The app is there for good. Looking through it for what could go would stop every stream, for a twentieth of a
+        # second and more each time.
         begun()
         if front.certfile is None and not ipaddress.ip_address(host).is_loopback:
             warn(f"whoever is on the way to {shown}:{port} can read tokens: put TLS in front, or give --certfile")
         # What comes at this level is what strangers send that is no HTTP.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         say(f"listening at {front.scheme}://{shown}:{port}")
-        # The app is there for good. Looking through it for what could go stops every stream, for a twentieth of a
-        # second and more each time.
-        gc.freeze()
         with _stopped_is_done():
             server.run([listener])
 
