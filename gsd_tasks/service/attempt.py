@@ -20,7 +20,6 @@ from gsd_tasks.process.spool.owner import Owner
 from gsd_tasks.service import dependencies
 from gsd_tasks.service import settle as settling
 from gsd_tasks.service.adopt import adopt, go_on
-from gsd_tasks.service.announcing import announce
 from gsd_tasks.service.bell import HISTORY, session_channel
 from gsd_tasks.service.claiming import claim
 from gsd_tasks.service.hold import Hold, LeftRunning
@@ -89,8 +88,7 @@ def _carry(node: Node, taken: Claim | Adopted, taken_at_boot_s: float, owner: Ow
         node.tracer.ended([claim.session.id])
         _resolve(node, claim.session.id)
     elif verdict.status is Status.QUEUED and not verdict.delay_s:
-        # Not left to the next sweep: who hands a session back, as he stops, has somebody else go on at once.
-        announce(node.publish, [claim.session])
+        node.announce(claim.session)
     return Settled(claim, verdict)
 
 

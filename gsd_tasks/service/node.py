@@ -22,6 +22,7 @@ from gsd_tasks.domain.session import SLOTS, Worker, WorkerId, WorkerStatus
 from gsd_tasks.process.contain import Containment, probe
 from gsd_tasks.process.nursery import Nursery
 from gsd_tasks.process.survival import shims_survive
+from gsd_tasks.service.announcing import announce
 from gsd_tasks.service.bell import WANTED, Bell, Ear
 from gsd_tasks.service.inherited import Inherited
 from gsd_tasks.service.lease import Keeper
@@ -38,6 +39,7 @@ from gsd_tasks.telemetry import get_log
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gsd_tasks.domain.session import Session
     from gsd_tasks.service.announcing import Publish
     from gsd_tasks.settings import Settings
 
@@ -87,6 +89,7 @@ class Node:
         self._free: queue.PriorityQueue[int] = queue.PriorityQueue()
         for slot in range(1, slots + 1):
             self._free.put(slot)
+        self._handed_back: list[Session] = []
         self._ear = Ear(redis_url, WANTED)
         self._sign = Sign(settings.state_dir, name)
         self._presence = Loop("presence", self._be_seen, interval_s=settings.heartbeat_s)
@@ -145,9 +148,21 @@ class Node:
         """How long ago that time was over; negative while there is some left, or no talk of stopping."""
         return time.monotonic() - self._drain_until if self.stopping.is_set() else -math.inf
 
+    def announce(self, session: Session) -> None:
+        """Have somebody go on with what is queued again, and not only when the next sweep finds it.
+
+        While this worker stops, it may well be the first to take the message, and would refuse it: so not before it is
+        done.
+        """
+        if self.stopping.is_set():
+            self._handed_back.append(session)
+        else:
+            announce(self.publish, [session])
+
     def stop(self) -> None:
-        """Leave the cluster; call it when no slot is busy."""
+        """Leave the cluster; call it when no slot is busy, and no message is taken any more."""
         self.stopping.set()
+        announce(self.publish, self._handed_back)
         self._listener.dismiss()
         # So that it hears of it now; whoever else hears this looks once for nothing.
         self.bell.ring(WANTED)

@@ -14,6 +14,7 @@ import pytest
 
 from gsd_tasks.domain import policy
 from gsd_tasks.domain.errors import DatabaseUnavailable
+from gsd_tasks.domain.policy import Ending
 from gsd_tasks.domain.session import OnLost, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process import launch as launching
@@ -209,6 +210,20 @@ def test_a_session_that_had_not_begun_when_its_worker_stopped_is_queued_again(
     session_id = enqueue("true", on_lost=on_lost)
     run_session(node, session_id)
     assert (now(session_id).status, now(session_id).reason) == (Status.QUEUED, Reason.WORKER_STOPPED)
+    # The worker that stops would be the first to take the message, and refuse it.
+    assert broker.sent == []
+    node.stop()
+    assert broker.sent == [session_id]
+
+
+def test_what_is_queued_again_gets_its_message_at_once(
+    node: Node, enqueue: Enqueue, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts.Attempt, "run", lambda _: Ending(reason=Reason.WORKER_STOPPED, handed_back=True))
+    node.publish = broker = Broker()
+    session_id = enqueue("true", on_lost=OnLost.REQUEUE)
+    run_session(node, session_id)
+    assert now(session_id).status is Status.QUEUED
     assert broker.sent == [session_id]
 
 
