@@ -1,6 +1,8 @@
 """What a process says through Redis: messages to workers, bells to whoever waits; in one round trip, where it can be.
 
 Neither is ever needed: what Redis does not take, the re-publisher sends, and who hears no bell looks by himself.
+
+Redis's client is loaded by who says something: `gsd-tasks ps` does not, and has a `Sender` all the same.
 """
 
 from __future__ import annotations
@@ -10,16 +12,14 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-import redis
-
 from gsd_tasks.domain.errors import BrokerUnavailable
 from gsd_tasks.service.announcing import say_it_waits
-from gsd_tasks.service.broker import connect, no_answer
-from gsd_tasks.service.messages import list_of
 from gsd_tasks.service.one_by_one import OneByOne
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    import redis
 
     from gsd_tasks.domain.session import SessionId
 
@@ -53,6 +53,8 @@ class Sender:
 
     @cached_property
     def _redis(self) -> redis.Redis:
+        from gsd_tasks.service.broker import connect
+
         return connect(self._redis_url)
 
     def publish(self, session_id: SessionId, *, queue: str, priority: int) -> None:
@@ -86,28 +88,36 @@ class Sender:
                 say_it_waits(session_id, error)
 
     def _written(self, session_id: SessionId, queue: str, priority: int) -> _Message:
+        from gsd_tasks.service.messages import list_of
+
         return list_of(queue, priority), self._write(session_id, queue=queue, priority=priority)
 
     def _send(self, messages: Sequence[_Message], bells: Sequence[Bell]) -> None:
         if not messages and not bells:
             return
+        from redis import RedisError
+
+        from gsd_tasks.service.broker import no_answer
+
         try:
             with self._asking.attempt() as may_try:
                 if may_try:
                     self._try_twice(messages, bells)
                     return
-        except redis.RedisError as error:
+        except RedisError as error:
             raise BrokerUnavailable(no_answer(error, self._redis_url)) from error
         raise BrokerUnavailable("Redis did not answer just now")
 
     def _try_twice(self, messages: Sequence[_Message], bells: Sequence[Bell]) -> None:
         """A connection that was kept may have been closed meanwhile. What is sent twice does nothing."""
+        from redis import ConnectionError as Closed
+
         used_at, self._used_at = self._used_at, None
         if used_at is not None and time.monotonic() - used_at > KEPT_S:
             self._redis.connection_pool.disconnect(inuse_connections=False)
         try:
             self._try(messages, bells)
-        except redis.ConnectionError:
+        except Closed:
             if used_at is None:
                 raise
             self._try(messages, bells)
