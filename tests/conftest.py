@@ -18,7 +18,9 @@ from hypothesis import settings as examples
 
 from gsd_tasks.local.embedded import EmbeddedServers, embedded_servers
 from gsd_tasks.settings import Settings, read_settings
+from gsd_tasks.settings import settings as settings_of_process
 from gsd_tasks.store import Database
+from gsd_tasks.telemetry import otlp
 from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.cluster import Cluster
 from tests.databases import make_template, own_database
@@ -59,6 +61,13 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
             del os.environ[name]
     # A shell's background job has SIGINT ignored, and every process that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """What a process reads once from its environment is not what another test of this process had there."""
+    settings_of_process.cache_clear()
+    otlp.is_on.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gsd_tasks.domain.errors import ConfigurationError
-from gsd_tasks.settings import read_settings
+from gsd_tasks.settings import read_settings, settings
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,11 @@ def test_lists_are_separated_as_people_write_them(monkeypatch: pytest.MonkeyPatc
     assert found.queues == ("sessions", "slow")
     assert found.workspace_roots == ("/srv/a", "/srv/b")
     assert found.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "ERROR"])
+def test_a_process_reads_them_once_but_each_test_its_own(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setenv("GSD_LOG_LEVEL", level)
+    assert settings().log_level == level
+    monkeypatch.setenv("GSD_LOG_LEVEL", "INFO")
+    assert settings().log_level == level
