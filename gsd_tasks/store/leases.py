@@ -158,13 +158,7 @@ def _marking_launching() -> ReturningUpdate[Any]:
             attempts.c.attempt == HELD_BY.attempt,
             # After a wait for this row this is looked at again, the lease is not: who took the one has ended the other.
             attempts.c.ended_at.is_(None),
-            select(leases.c.session_id)
-            .where(
-                leases.c.session_id == HELD_BY.session_id,
-                leases.c.attempt == HELD_BY.attempt,
-                leases.c.holder == HELD_BY.holder,
-            )
-            .exists(),
+            select(leases.c.session_id).where(is_held_by(*HELD_BY)).exists(),
         )
         .values(launching_at=NOW)
         .returning(attempts.c.attempt)
@@ -192,6 +186,11 @@ def claim_values(claim: Claim) -> dict[str, Any]:
 
 def holds(claim: Claim) -> ColumnElement[bool]:
     """The guard of every write: this attempt, this holder."""
-    return and_(
-        leases.c.session_id == claim.session.id, leases.c.attempt == claim.attempt, leases.c.holder == claim.holder
-    )
+    return is_held_by(claim.session.id, claim.attempt, claim.holder)
+
+
+def is_held_by(
+    session_id: UUID | BindParameter[UUID], attempt: int | BindParameter[int], holder: UUID | BindParameter[UUID]
+) -> ColumnElement[bool]:
+    """`holds`, for `HELD_BY` as well."""
+    return and_(leases.c.session_id == session_id, leases.c.attempt == attempt, leases.c.holder == holder)

@@ -16,7 +16,7 @@ from gsd_tasks.store.tables import NOW, attempts, interval, leases, sessions, wo
 from gsd_tasks.store.transitions.claimable import CLAIMABLE
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection, RowMapping, Select
 
 
 def claim(
@@ -25,17 +25,7 @@ def claim(
     """queued -> running, if it is claimable: a new attempt with this holder. None: it is not ours to run."""
     asked = {"claimed_id": session_id, "by_holder": holder, "by_worker": worker_id, "in_slot": slot, "for_s": lease_s}
     row = connection.execute(_claiming(), asked).mappings().one_or_none()
-    if row is None:
-        return None
-    session = to_session(row, secrets=True)
-    return Claim(
-        session=session,
-        attempt=session.attempt,
-        holder=holder,
-        worker_id=worker_id,
-        slot=slot,
-        traceparent=row["traceparent"],
-    )
+    return None if row is None else _to_claim(row, holder)
 
 
 @cache
@@ -103,8 +93,10 @@ def find_claim(connection: Connection, session_id: SessionId, holder: Holder) ->
         .mappings()
         .one_or_none()
     )
-    if row is None:
-        return None
+    return None if row is None else _to_claim(row, holder)
+
+
+def _to_claim(row: RowMapping, holder: Holder) -> Claim:
     session = to_session(row, secrets=True)
     return Claim(
         session=session,
