@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-LOOK_S = 0.02
+#: Often at first, and seldom for what takes long: looking costs others the time in which they would do it.
+FIRST_LOOK_S, LAST_LOOK_S, OF_WAITED = 0.01, 0.25, 0.1
 #: For what takes a second where nothing else goes on: who sees a test fail for want of time learns to run it again.
 BOUND_S = 90.0
 
 
 def until(probe: Callable[[], T], *, timeout_s: float = BOUND_S, what: str = "it") -> T:
     """The first true answer of `probe`; fails the test after `timeout_s`."""
-    give_up_at = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not (answer := probe()):
-        assert time.monotonic() < give_up_at, f"{what} did not happen within {timeout_s} s"
-        time.sleep(LOOK_S)
+        waited_s = time.monotonic() - began
+        assert waited_s < timeout_s, f"{what} did not happen within {timeout_s} s"
+        time.sleep(min(max(FIRST_LOOK_S, waited_s * OF_WAITED), LAST_LOOK_S))
     return answer

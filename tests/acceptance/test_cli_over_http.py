@@ -129,7 +129,7 @@ def test_a_laptop_needs_no_more_than_the_api(laptop: Shell, call: Call, cluster:
     assert call("cancel", cancelled["id"]).code == 0
     until(lambda: call("show", child).out.count("cancelled"), what="the end of what waits for it")
 
-    busy = call("enqueue", "--", "sh", "-c", "while echo line; do sleep 0.01; done").out.strip()
+    busy = call("enqueue", "--", "sh", "-c", "while echo line; do sleep 0.1; done").out.strip()
     with Client(url=laptop.env["GSD_API_URL"], token=laptop.env["GSD_API_TOKEN"]) as client:
         looks = [look(client)]
 

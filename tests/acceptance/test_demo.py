@@ -113,9 +113,8 @@ def test_three_sessions_run_at_once_and_live_and_nothing_is_left(demo: Demo, pla
 @pytest.mark.parametrize(
     ("words", "number", "code"),
     [
-        ("Starting Postgres", signal.SIGINT, 130),
-        ("try 1 of 3", signal.SIGINT, 130),
-        ("* claude", signal.SIGTERM, 143),
+        ("Starting Postgres", signal.SIGTERM, 143),
+        ("* claude", signal.SIGINT, 130),
     ],
 )
 def test_a_signal_ends_all_of_it(demo: Demo, place: Path, words: str, number: signal.Signals, code: int) -> None:

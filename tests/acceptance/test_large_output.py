@@ -19,9 +19,9 @@ from gsd_tasks.domain.state import Status
 from tests.cluster import Cluster
 
 MB = 1024 * 1024
-LOOK_BYTES = 100_000
+LOOK_BYTES = 20_000
 OUTPUT_MB = int(os.environ.get("GSD_TEST_OUTPUT_MB", "64"))
-EMPTY_LINES = int(os.environ.get("GSD_TEST_EMPTY_LINES", "200000"))
+EMPTY_LINES = int(os.environ.get("GSD_TEST_EMPTY_LINES", "60000"))
 WORKER_MAY_GROW_MB = 80
 SHIM_MAY_HAVE_MB = 25
 READER_MAY_HAVE_MB = 150

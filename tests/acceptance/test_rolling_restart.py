@@ -35,8 +35,8 @@ from tests.waiting import BOUND_S, until
 ROUNDS = int(os.environ.get("GSD_TEST_ROUNDS", "1"))
 #: One slot of the six is left for what comes and goes meanwhile.
 LONG = 5
-UNTIL_TOLD = "i=0; until [ -e gate ] && [ $i -ge 5 ]; do i=$((i+1)); echo $i; sleep 0.03; done; echo end"
-SHORT = "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo $i; sleep 0.03; done; echo end"
+UNTIL_TOLD = "i=0; until [ -e gate ] && [ $i -ge 5 ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end"
+SHORT = "i=0; while [ $i -lt 10 ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end"
 #: A worker has so long to come back, on a machine that is busy with other tests.
 LONG_LEASE = {"GSD_LEASE_S": "120"}
 STARTS_WITHIN_S = 2 * BOUND_S

@@ -22,7 +22,7 @@ from tests.cluster import Cluster
 from tests.waiting import BOUND_S, until
 
 #: Six of each kind, three of them with the real CLI, and fifteen times the slots.
-MIXED = int(os.environ.get("GSD_TEST_MIXED", "60"))
+MIXED = int(os.environ.get("GSD_TEST_MIXED", "40"))
 #: What the last of them prints, more than the 64 KiB of a pipe; each before it a little less.
 LONGEST_BYTES = 100_000
 BYTES = """

@@ -13,7 +13,7 @@ from gsd_tasks.http.live.lookout import Lookout
 from gsd_tasks.http.live.story import BEGINNING, Position
 from gsd_tasks.http.live.tail import Tail
 from tests.http.events import Told, read_events, seqs
-from tests.waiting import BOUND_S, LOOK_S
+from tests.waiting import BOUND_S, FIRST_LOOK_S
 
 
 class Follower:
@@ -71,14 +71,14 @@ class Looks:
         """So many have been done. Of two, one has begun after the call."""
         wanted = self.done + number
         while self.done < wanted:  # noqa: ASYNC110 (the lookout knows nothing of tests)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(FIRST_LOOK_S)
 
 
 async def listened_at(redis_url: str, *channels: str) -> None:
     """Bells that ring from now on are heard."""
     with redis.Redis.from_url(redis_url) as client:
         while not all(listeners for _, listeners in client.pubsub_numsub(*channels)):  # noqa: ASYNC110 (it is Redis that knows)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(FIRST_LOOK_S)
 
 
 def running(live: LiveTail, test: Callable[[LiveTail], Awaitable[None]]) -> None:

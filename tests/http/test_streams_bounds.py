@@ -28,9 +28,11 @@ from tests.http.serving import Api, process_env, served
 from tests.waiting import BOUND_S, until
 
 MIB = 1024 * 1024
-ROWS = 100_000
-BATCH = 5_000
-LINE = b"x" * 900
+ROWS = 24_000
+BATCH = 2_000
+LINE = b"x" * 4_500
+#: Where the other one begins.
+FAR = ROWS * 4 // 5
 #: Each control character takes six letters of JSON.
 LARGEST = b"\1" * MIB
 FOLLOW = """
@@ -73,7 +75,7 @@ def test_a_long_session_is_caught_up_with_in_bounded_memory_while_others_are_tol
     with ThreadPoolExecutor(2) as pool:
         path = f"/v1/sessions/{long_id}/events"
         # From different places: what one has read is of no use to the other.
-        catching_up = [pool.submit(api.stream(f"{path}{after}", token).rest) for after in ("", "?after=80000.0")]
+        catching_up = [pool.submit(api.stream(f"{path}{after}", token).rest) for after in ("", f"?after={FAR}.0")]
         most_rss, delays_s, number, began = 0, [], 0, time.monotonic()
         while not all(each.done() for each in catching_up):
             number += 1
@@ -89,7 +91,7 @@ def test_a_long_session_is_caught_up_with_in_bounded_memory_while_others_are_tol
     told = read_events(whole)
     assert seqs(told) == list(range(1, ROWS + 2))
     assert next(event.data["data"] for event in told if event.name == "session:output").encode() == LARGEST
-    assert seqs(read_events(the_rest)) == list(range(80_001, ROWS + 2))
+    assert seqs(read_events(the_rest)) == list(range(FAR + 1, ROWS + 2))
     assert len(whole) > 3 * CACHE_BYTES
     assert most_rss - before < 2.5 * CACHE_BYTES
     assert number > 10

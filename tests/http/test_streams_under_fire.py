@@ -1,6 +1,6 @@
 """Followers that are cut at random, while workers and the API are killed: each is told what Postgres has, once.
 
-`GSD_TEST_STREAMS_S` is for how many seconds there are attacks (default: 8); the sessions last as long, and from 30 s on
+`GSD_TEST_STREAMS_S` is for how many seconds there are attacks (default: 5); the sessions last as long, and from 30 s on
 there are more followers.
 """
 
@@ -32,7 +32,7 @@ from tests.http.events import Told, read_events
 from tests.http.serving import Api, Stream, process_env
 from tests.waiting import BOUND_S, until
 
-ATTACKS_S = float(os.environ.get("GSD_TEST_STREAMS_S", "8"))
+ATTACKS_S = float(os.environ.get("GSD_TEST_STREAMS_S", "5"))
 SESSIONS = 3
 FOLLOWERS_OF_EACH = 3 if ATTACKS_S < 30 else 10
 #: How long a follower has from the last attack on.

@@ -10,12 +10,13 @@ import pytest
 import redis
 
 from gsd_tasks.celery_app import make_publish
+from gsd_tasks.domain.graph import Item
 from gsd_tasks.domain.session import SessionId, Submission
 from gsd_tasks.service import republish as sweeping
 from gsd_tasks.service.announcing import Publish
+from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.republish import republish
-from gsd_tasks.service.submit import submit
 from gsd_tasks.store import Database
 
 
@@ -27,8 +28,8 @@ class Sent(list[str]):
 
 
 def _submit(database: Database, publish: Publish, queue: str, number: int = 1) -> list[str]:
-    request = Submission(command=("true",), working_dir="/", queue=queue)
-    return [str(submit(database, publish, request).id) for _ in range(number)]
+    item = Item(request=Submission(command=("true",), working_dir="/", queue=queue))
+    return [str(session.id) for session in submit_many(database, publish, [item] * number)]
 
 
 def test_old_messages_of_a_queue_that_nobody_takes_hide_no_lost_one(database: Database, redis_url: str) -> None:
@@ -56,7 +57,8 @@ def test_a_sweep_reaches_beyond_the_sessions_of_a_queue_that_nobody_takes(
 
 def test_what_stands_in_redis_is_not_sent_again(database: Database, redis_url: str) -> None:
     publish = make_publish(redis_url)
-    _submit(database, publish, "sessions", 1_200)
+    for _ in range(2):
+        _submit(database, publish, "sessions", 600)
     (lost,) = _submit(database, Sent(), "sessions")
     sent = Sent()
     republish(database, QueuedMessages(redis_url), sent)
