@@ -125,12 +125,13 @@ def _environment(home: str) -> Iterator[None]:
 
 def cpu_s(process: psutil.Process) -> float:
     """What a process has used, with those that it has waited for and those that it has now."""
-    times = process.cpu_times()
-    total = times.user + times.system + times.children_user + times.children_system
-    for child in process.children():
+    total = 0.0
+    # All at once: who is whose child is found out by looking at every process of the machine.
+    for one in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            total += cpu_s(child)
-    return float(total)
+            times = one.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _answers(client: Client) -> bool:

@@ -135,7 +135,7 @@ class Keeper:
         # By holder, not by session: an old holder may still be cleaning up when a new one has the session.
         self._held: dict[Holder, Lease] = {}
         self._lock = threading.Lock()
-        self._loop = Loop("keeper", self._turn, interval_s=heartbeat_s)
+        self._loop = Loop("keeper", self.turn, interval_s=heartbeat_s)
         self._log = get_log("keeper")
 
     @property
@@ -155,6 +155,18 @@ class Keeper:
         """Somebody wants something of a session: look now."""
         self._loop.hurry()
 
+    def turn(self) -> None:
+        """Once, now: another term for all that is held, but for those whose slot hangs."""
+        with self._lock:
+            held = list(self._held.values())
+        kept: list[Lease] = []
+        for lease in held:
+            if lease.slot_hangs:
+                self._log.error("slot hangs: its lease is not renewed", **_names(lease.claim))
+            elif not lease.is_lost:
+                kept.append(lease)
+        self._renew_several(kept)
+
     @contextmanager
     def keeping(self, claim: Claim, *, claimed_at_boot_s: float) -> Iterator[Lease]:
         """Keep this lease while the block runs. `claimed_at_boot_s` is from before the claim was sent."""
@@ -166,17 +178,6 @@ class Keeper:
         finally:
             with self._lock:
                 del self._held[claim.holder]
-
-    def _turn(self) -> None:
-        with self._lock:
-            held = list(self._held.values())
-        kept: list[Lease] = []
-        for lease in held:
-            if lease.slot_hangs:
-                self._log.error("slot hangs: its lease is not renewed", **_names(lease.claim))
-            elif not lease.is_lost:
-                kept.append(lease)
-        self._renew_several(kept)
 
     def _renew_several(self, kept: Sequence[Lease]) -> None:
         """All in one statement; by itself each that has no answer there, as it is lost or somebody has locked it."""

@@ -11,13 +11,13 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
+    Double,
     Integer,
     Uuid,
     and_,
     bindparam,
     column,
     func,
-    literal,
     select,
     update,
 )
@@ -97,11 +97,24 @@ def renew_several(
     Left out are those that are not ours, and those whose lease somebody has locked just now: for that one nobody else's
     has to wait.
     """
+    values = {
+        "ids": [claim.session.id for claim in claims],
+        "attempts": [claim.attempt for claim in claims],
+        "holders": [claim.holder for claim in claims],
+        "spooled": list(spooled_bytes),
+        "for_s": lease_s,
+    }
+    return {Holder(row.holder): _to_renewed(row) for row in connection.execute(_renewing_several(), values)}
+
+
+@cache
+def _renewing_several() -> ReturningUpdate[Any]:
+    """Built once: every worker asks it at every heartbeat."""
     of_each = (
-        literal([claim.session.id for claim in claims], ARRAY(Uuid)),
-        literal([claim.attempt for claim in claims], ARRAY(Integer)),
-        literal([claim.holder for claim in claims], ARRAY(Uuid)),
-        literal(list(spooled_bytes), ARRAY(BigInteger)),
+        bindparam("ids", type_=ARRAY(Uuid)),
+        bindparam("attempts", type_=ARRAY(Integer)),
+        bindparam("holders", type_=ARRAY(Uuid)),
+        bindparam("spooled", type_=ARRAY(BigInteger)),
     )
     names = column("session_id", Uuid), column("attempt", Integer), column("holder", Uuid)
     spooled = column("spooled_bytes", BigInteger)
@@ -113,16 +126,15 @@ def renew_several(
         .with_for_update(of=leases, skip_locked=True, key_share=True)
         .cte("free")
     )
-    statement = (
-        _renewing(lease_s)
+    return (
+        _renewing(bindparam("for_s", type_=Double))
         .values(spooled_bytes=free.c.spooled_bytes)
         .where(leases.c.session_id == free.c.session_id)
         .returning(leases.c.holder)
     )
-    return {Holder(row.holder): _to_renewed(row) for row in connection.execute(statement)}
 
 
-def _renewing(lease_s: float) -> ReturningUpdate[Any]:
+def _renewing(lease_s: float | BindParameter[float]) -> ReturningUpdate[Any]:
     ours = sessions.c.id == leases.c.session_id
     wanted = select(sessions.c.wanted).where(ours).correlate(leases).scalar_subquery()
     number = select(sessions.c.last_message).where(ours).correlate(leases).scalar_subquery()

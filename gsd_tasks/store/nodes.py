@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ARRAY, Uuid, and_, any_, case, func, literal, select, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
@@ -16,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+    from sqlalchemy.sql.dml import ReturningUpdate
 
 #: A worker of which nothing else is known speaks with each heartbeat.
 EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
@@ -43,9 +59,20 @@ def seen(
     connection: Connection, worker_id: WorkerId, status: WorkerStatus, *, has_credentials: bool | None = None
 ) -> bool:
     """It lives, and stands so. What is None is as it was. False: it is forgotten, as it was silent for very long."""
-    news = {} if has_credentials is None else {"has_credentials": has_credentials}
-    known = update(workers).where(workers.c.id == worker_id).values(seen_at=NOW, status=status, **news)
-    return connection.execute(known.returning(workers.c.id)).first() is not None
+    values = {"of_worker": worker_id, "as_status": status, "with_credentials": has_credentials}
+    return connection.execute(_seeing(), values).first() is not None
+
+
+@cache
+def _seeing() -> ReturningUpdate[Any]:
+    """Built once: every worker says it at every heartbeat."""
+    has_credentials = func.coalesce(bindparam("with_credentials", type_=Boolean), workers.c.has_credentials)
+    return (
+        update(workers)
+        .where(workers.c.id == bindparam("of_worker", type_=Uuid))
+        .values(seen_at=NOW, status=bindparam("as_status", type_=Text), has_credentials=has_credentials)
+        .returning(workers.c.id)
+    )
 
 
 def have_credentials(connection: Connection, queue: str, *, silent_after_s: float) -> bool | None:
