@@ -21,7 +21,7 @@ from gsd_tasks.telemetry import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gsd_tasks.domain.session import Holder, SessionId, WorkerId
+    from gsd_tasks.domain.session import SessionId, WorkerId
     from gsd_tasks.store import Database
     from gsd_tasks.store.blockers import Blocker
     from gsd_tasks.store.holding import Held, Recovered
@@ -40,7 +40,7 @@ class Reaper:
 
     def __init__(self, *, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease_s = lease_s
-        self._leases: Stillness[tuple[SessionId, Holder]] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
+        self._leases: Stillness[int] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
         self._workers: Stillness[WorkerId] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
         self._due_at = math.inf
         self._log = get_log("reaper")
@@ -71,24 +71,25 @@ class Reaper:
         with database.connection() as connection:
             held = leases.all_held(connection)
             self._leases.look({lease.key: lease.renewals for lease in held})
-            silent = [lease for lease in held if self._is_silent(lease)]
+            stood_s = [self._leases.still_for_s(lease.key) for lease in held]
+            silent = [lease for lease, still_s in zip(held, stood_s, strict=True) if self._is_silent(lease, still_s)]
             recovered = transitions.recover(connection, silent)
         if recovered:
             self._log.warning("recovered", **_by_state(recovered))
-        self._due_at = min(map(self._may_be_silent_at, held), default=math.inf)
+        self._due_at = self._leases.looked_at_s + min(map(self._may_be_silent_in, stood_s), default=math.inf)
         if len(recovered) < len(silent):
             self._unblock(database, silent)
         return recovered
 
-    def _is_silent(self, lease: Held) -> bool:
+    def _is_silent(self, lease: Held, still_s: float) -> bool:
         terms = 1 if lease.is_expired else TERMS_UNEXPIRED
-        return self._leases.still_for_s(lease.key) >= terms * self._lease_s
+        return still_s >= terms * self._lease_s
 
-    def _may_be_silent_at(self, lease: Held) -> float:
-        """The next moment at which it may count as silent. None, if it did so long ago: what could be done was done."""
+    def _may_be_silent_in(self, still_s: float) -> float:
+        """How long until it may count as silent. Never, if it did so long ago: what could be done was done."""
         for terms in (1, TERMS_UNEXPIRED):
-            if self._leases.still_for_s(lease.key) < terms * self._lease_s:
-                return self._leases.will_have_stood_at(lease.key, terms * self._lease_s)
+            if still_s < terms * self._lease_s:
+                return terms * self._lease_s - still_s
         return math.inf
 
     def _unblock(self, database: Database, silent: Sequence[Held]) -> None:

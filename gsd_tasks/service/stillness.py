@@ -32,6 +32,11 @@ class Stillness(Generic[K]):
         self._noted: dict[K, _Noted] = {}
         self._looked_at_s = -math.inf
 
+    @property
+    def looked_at_s(self) -> float:
+        """When the last look was, on this clock."""
+        return self._looked_at_s
+
     def look(self, seen: Mapping[K, object]) -> None:
         """Everything that there is now, with its present value. What is not among it is forgotten."""
         now = self._clock()
@@ -46,10 +51,6 @@ class Stillness(Generic[K]):
     def still_for_s(self, key: K) -> float:
         """How long it had stood still at the last look."""
         return self._looked_at_s - self._noted[key].since_s
-
-    def will_have_stood_at(self, key: K, seconds: float) -> float:
-        """When, on this clock, it will have stood still for so long."""
-        return self._noted[key].since_s + seconds
 
     def _note(self, key: K, value: object, uncounted_s: float) -> _Noted:
         before = self._noted.get(key)

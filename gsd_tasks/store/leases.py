@@ -70,10 +70,10 @@ class Progress:
 def all_held(connection: Connection) -> list[Held]:
     """Every lease there is: one for each running session."""
     expired = (leases.c.expires_at < NOW).label("is_expired")
-    rows = connection.execute(select(leases.c.session_id, leases.c.holder, leases.c.renewals, expired))
+    rows = connection.execute(select(leases.c.session_id, leases.c.holder, leases.c.renewals, expired)).all()
     return [
-        Held(session_id=row.session_id, holder=row.holder, renewals=row.renewals, is_expired=row.is_expired)
-        for row in rows
+        Held(session_id=session_id, holder=holder, renewals=renewals, is_expired=is_expired)
+        for session_id, holder, renewals, is_expired in rows
     ]
 
 
