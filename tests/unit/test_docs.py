@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from benchmarks import report
 from gsd_tasks.cli.app import _app
 from gsd_tasks.process.shim.protocol import ATTEMPT_VARIABLE, ID_VARIABLE, MARKER_VARIABLE
 from gsd_tasks.settings import Settings
@@ -246,4 +247,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_lines_of_documents_fit_on_a_screen(name: str) -> None:
-    assert [line for line in read(name).splitlines() if len(line) > 120] == []
+    # But for a table that a run of the benchmarks has written.
+    before, _, rest = read(name).partition(report.BEGIN)
+    lines = (before + rest.partition(report.END)[2]).splitlines()
+    assert [line for line in lines if len(line) > 120] == []
