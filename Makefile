@@ -3,8 +3,8 @@
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# Test processes, each with its own Postgres and Redis: most tests wait rather than work, so two cores are busy with five.
-JOBS ?= 5
+# Test processes, each with its own Postgres and Redis: most tests wait rather than work, so two cores are busy with four.
+JOBS ?= 4
 # Arguments for pytest: make test ARGS='-k claim'
 ARGS ?=
 # Which schedule of faults, and how many of it: make chaos SEED=7 FAULTS=500

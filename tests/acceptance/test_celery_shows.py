@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import redis
 from celery import Celery
 
 from gsd_tasks.domain.state import Status
@@ -20,24 +21,18 @@ Events = list[dict[str, Any]]
 
 @contextmanager
 def watching(redis_url: str) -> Iterator[Events]:
-    """The task events of the cluster, as Flower gets them."""
-    app, events, stop = Celery(broker=redis_url), [], threading.Event()  # type: ignore[var-annotated]
-    with app.connection_for_read() as connection:
+    """The task events of the cluster, as Flower gets them: all of them, from the beginning of the block on."""
+    app, events = Celery(broker=redis_url), []  # type: ignore[var-annotated]
+    with app.connection_for_read() as connection, redis.Redis.from_url(redis_url) as server:
         receiver = app.events.Receiver(connection, handlers={"*": events.append})
-
-        def receive() -> None:
-            while not stop.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.2, wakeup=False)
-                except TimeoutError:
-                    continue
-
-        thread = threading.Thread(target=receive)
+        # Without a timeout: after one it would subscribe anew, and what is said in between is heard by nobody.
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None, "wakeup": False})
         thread.start()
         try:
+            until(server.pubsub_numpat, what="a subscription")
             yield events
         finally:
-            stop.set()
+            receiver.should_stop = True
             thread.join()
 
 

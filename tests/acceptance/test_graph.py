@@ -114,12 +114,14 @@ class Killer:
     @property
     def longest_absence_s(self) -> float:
         """How long a worker that was killed had no successor. After a lease, what it ran counts as lost."""
+        now = datetime.now(UTC)
         starts = [(worker.name.partition("@")[0], worker.started_at) for worker in self._cluster.client.workers()]
         absences = [
-            min((start - killed_at).total_seconds() for other, start in starts if other == name and start > killed_at)
+            # All may be over before the last one is there.
+            min((start for other, start in starts if other == name and start > killed_at), default=now) - killed_at
             for name, killed_at in self._kills
         ]
-        return max(absences)
+        return max(absences).total_seconds()
 
     def kill_shim(self) -> None:
         until(self._try_to_kill_shim, timeout_s=BOUND_S, what="a shim to be alive")
