@@ -53,8 +53,11 @@ SCRAPE_S: Final = 15.0
 UNTIL_ALL_ARE_THERE_S: Final = 900.0
 REQUEST: Final = Submission(command=("true",), working_dir="/")
 WARM_UP_S: Final = 15.0
-#: Of the server's processes.
+#: Of the server's processes that serve a connection.
 LOOKED_AT: Final = 50
+SOME_CONNECTIONS: Final = """
+SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' ORDER BY random() LIMIT %s
+"""
 CPU: Final = "% of a core"
 RENEWALS: Final = "renewals/s"
 COMMITS: Final = "commits/s"
@@ -79,7 +82,7 @@ class Simulated:
         self._database = Database(url, name=worker_name(self.id), lock_timeout_s=HEARTBEAT_S * 0.4)
         self._keeper = Keeper(self._database, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
         self._kept = ExitStack()
-        # The second one is for the word that it says while it renews: had before the clock runs.
+        # A worker has two, as it may renew and say its word at once: had before the clock runs.
         with self._database.connection() as connection, self._database.connection():
             nodes.register(connection, self._worker())
             claims = [self._claim(connection, slot) for slot in range(1, SLOTS + 1)]
@@ -177,7 +180,7 @@ def _measure(servers: EmbeddedServers, seconds: int) -> dict[str, float]:
         before, began, before_s = _count(connection), time.monotonic(), cpu_s(postmaster)
         time.sleep(seconds)
         after, took_s, spent_s = _count(connection), time.monotonic() - began, cpu_s(postmaster) - before_s
-        memory = _memory_of_some(postmaster)
+        memory = _memory_of_some(connection)
     updates, heap_only = (after[name] - before[name] for name in ("updates", "heap_only"))
     assert after["expired"] == 0, f"{after['expired']} leases had expired: this machine cannot play so many workers"
     return {
@@ -189,11 +192,10 @@ def _measure(servers: EmbeddedServers, seconds: int) -> dict[str, float]:
     }
 
 
-def _memory_of_some(postmaster: psutil.Process) -> float:
+def _memory_of_some(connection: psycopg.Connection) -> float:
     """Bytes of one, what they share divided among them. The kernel takes long to find that out for each of them."""
-    children = postmaster.children()
-    some = random.sample(children, min(LOOKED_AT, len(children)))
-    return statistics.fmean(child.memory_full_info().pss for child in some)
+    pids = connection.execute(SOME_CONNECTIONS, [LOOKED_AT])
+    return statistics.fmean(psutil.Process(pid).memory_full_info().pss for (pid,) in pids)
 
 
 def _count(connection: psycopg.Connection) -> dict[str, Any]:

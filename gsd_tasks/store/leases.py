@@ -119,7 +119,7 @@ def _renewing_several() -> ReturningUpdate[Any]:
     names = column("session_id", Uuid), column("attempt", Integer), column("holder", Uuid)
     spooled = column("spooled_bytes", BigInteger)
     ours = func.unnest(*of_each).table_valued(*names, spooled).render_derived(name="ours")
-    same = and_(*(leases.c[name.name] == ours.c[name.name] for name in names))
+    same = is_held_by(ours.c.session_id, ours.c.attempt, ours.c.holder)
     free = (
         select(leases.c.session_id, ours.c.spooled_bytes)
         .join_from(ours, leases, same)
@@ -202,7 +202,7 @@ def holds(claim: Claim) -> ColumnElement[bool]:
 
 
 def is_held_by(
-    session_id: UUID | BindParameter[UUID], attempt: int | BindParameter[int], holder: UUID | BindParameter[UUID]
+    session_id: UUID | ColumnElement[UUID], attempt: int | ColumnElement[int], holder: UUID | ColumnElement[UUID]
 ) -> ColumnElement[bool]:
-    """`holds`, for `HELD_BY` as well."""
+    """`holds`, for what the statement itself says: `HELD_BY`, or columns."""
     return and_(leases.c.session_id == session_id, leases.c.attempt == attempt, leases.c.holder == holder)

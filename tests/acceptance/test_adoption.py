@@ -21,7 +21,7 @@ from tests.waiting import BOUND_S, until
 
 #: So many workers are started anew one by one, with more sessions than slots: something waits all the time.
 ROLLING = int(os.environ.get("GSD_TEST_ROLLING", "2"))
-#: Says who it is, and then a line every 50 ms, for as long as the test wants.
+#: Says who it is, and then a line every 100 ms, for as long as the test wants.
 UNTIL_TOLD = "echo $$; i=0; until [ -e gate ] && [ $i -ge 5 ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end"
 
 

@@ -17,6 +17,7 @@ from gsd_tasks.service.announcing import Publish
 from gsd_tasks.service.graph import submit_many
 from gsd_tasks.service.messages import QueuedMessages
 from gsd_tasks.service.republish import republish
+from gsd_tasks.service.submit import submit
 from gsd_tasks.store import Database
 
 
@@ -28,8 +29,11 @@ class Sent(list[str]):
 
 
 def _submit(database: Database, publish: Publish, queue: str, number: int = 1) -> list[str]:
-    item = Item(request=Submission(command=("true",), working_dir="/", queue=queue))
-    return [str(session.id) for session in submit_many(database, publish, [item] * number)]
+    return [str(submit(database, publish, _request(queue)).id) for _ in range(number)]
+
+
+def _request(queue: str) -> Submission:
+    return Submission(command=("true",), working_dir="/", queue=queue)
 
 
 def test_old_messages_of_a_queue_that_nobody_takes_hide_no_lost_one(database: Database, redis_url: str) -> None:
@@ -58,7 +62,7 @@ def test_a_sweep_reaches_beyond_the_sessions_of_a_queue_that_nobody_takes(
 def test_what_stands_in_redis_is_not_sent_again(database: Database, redis_url: str) -> None:
     publish = make_publish(redis_url)
     for _ in range(2):
-        _submit(database, publish, "sessions", 600)
+        submit_many(database, publish, [Item(request=_request("sessions"))] * 600)
     (lost,) = _submit(database, Sent(), "sessions")
     sent = Sent()
     republish(database, QueuedMessages(redis_url), sent)

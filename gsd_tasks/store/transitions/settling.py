@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from gsd_tasks.domain.state import Reason, Status, Wanted
 from gsd_tasks.store import history
-from gsd_tasks.store.leases import HELD_BY, claim_values
+from gsd_tasks.store.leases import HELD_BY, claim_values, is_held_by
 from gsd_tasks.store.tables import MOMENT, NOW, attempts, interval, leases, sessions
 
 if TYPE_CHECKING:
@@ -134,13 +134,7 @@ def _held(*guard: ColumnElement[bool]) -> CTE:
     return (
         select(sessions.c.id, sessions.c.status, leases.c.last_seq)
         .join_from(sessions, leases, leases.c.session_id == sessions.c.id)
-        .where(
-            sessions.c.id == HELD_BY.session_id,
-            sessions.c.status == Status.RUNNING,
-            leases.c.attempt == HELD_BY.attempt,
-            leases.c.holder == HELD_BY.holder,
-            *guard,
-        )
+        .where(is_held_by(*HELD_BY), sessions.c.status == Status.RUNNING, *guard)
         .with_for_update(key_share=True)
         .cte("before")
     )
