@@ -21,7 +21,7 @@ from gsd_tasks.telemetry import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gsd_tasks.domain.session import SessionId, WorkerId
+    from gsd_tasks.domain.session import SessionId
     from gsd_tasks.store import Database
     from gsd_tasks.store.blockers import Blocker
     from gsd_tasks.store.holding import Held, Recovered
@@ -40,8 +40,8 @@ class Reaper:
 
     def __init__(self, *, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease_s = lease_s
-        self._leases: Stillness[int] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
-        self._workers: Stillness[WorkerId] = Stillness(longest_gap_s=lease_s / 2, clock=clock)
+        self._leases = Stillness(longest_gap_s=lease_s / 2, clock=clock)
+        self._workers = Stillness(longest_gap_s=lease_s / 2, clock=clock)
         self._due_at = math.inf
         self._log = get_log("reaper")
 
@@ -69,21 +69,22 @@ class Reaper:
 
     def _recover(self, database: Database) -> Recovered:
         with database.connection() as connection:
-            held = leases.all_held(connection)
-            self._leases.look({lease.key: lease.renewals for lease in held})
-            stood_s = [self._leases.still_for_s(lease.key) for lease in held]
-            silent = [lease for lease, still_s in zip(held, stood_s, strict=True) if self._is_silent(lease, still_s)]
+            self._leases.look(leases.states(connection))
+            still = leases.held_still(connection, self._leases.still_for(self._lease_s))
+            silent = [lease for lease in still if self._is_silent(lease)]
             recovered = transitions.recover(connection, silent)
         if recovered:
             self._log.warning("recovered", **_by_state(recovered))
-        self._due_at = self._leases.looked_at_s + min(map(self._may_be_silent_in, stood_s), default=math.inf)
+        self._due_at = self._leases.looked_at_s + min(
+            map(self._may_be_silent_in, self._leases.all_still_for_s()), default=math.inf
+        )
         if len(recovered) < len(silent):
             self._unblock(database, silent)
         return recovered
 
-    def _is_silent(self, lease: Held, still_s: float) -> bool:
-        terms = 1 if lease.is_expired else TERMS_UNEXPIRED
-        return still_s >= terms * self._lease_s
+    def _is_silent(self, lease: Held) -> bool:
+        """Of one that has stood still for its whole length."""
+        return lease.is_expired or self._leases.still_for_s(lease.state) >= TERMS_UNEXPIRED * self._lease_s
 
     def _may_be_silent_in(self, still_s: float) -> float:
         """How long until it may count as silent. Never, if it did so long ago: what could be done was done."""
@@ -95,11 +96,10 @@ class Reaper:
     def _unblock(self, database: Database, silent: Sequence[Held]) -> None:
         """Whoever is locked by somebody else was passed over. A backend of the silent holder's own is ended."""
         with database.connection() as connection:
-            still_there = {lease.key: lease.renewals for lease in leases.all_held(connection)}
-        for lease in silent:
-            if still_there.get(lease.key) == lease.renewals:
-                for blocker in blockers.find(database, lease.session_id):
-                    self._end_or_tell(database, lease.session_id, blocker)
+            still_there = leases.held_still(connection, [lease.state for lease in silent])
+        for lease in still_there:
+            for blocker in blockers.find(database, lease.session_id):
+                self._end_or_tell(database, lease.session_id, blocker)
 
     def _end_or_tell(self, database: Database, session_id: SessionId, blocker: Blocker) -> None:
         log = self._log.bind(
@@ -120,10 +120,8 @@ class Reaper:
 
     def _mark_gone(self, database: Database) -> None:
         with database.connection() as connection:
-            expected = nodes.heard_of(connection)
-            self._workers.look(expected)
-            silent = {id_: at for id_, at in expected.items() if self._workers.still_for_s(id_) >= self._lease_s}
-            names = nodes.mark_gone(connection, silent) if silent else []
+            self._workers.look(nodes.states(connection))
+            names = nodes.mark_gone(connection, self._workers.still_for(self._lease_s))
         if names:
             self._log.warning("workers have gone", workers=names)
 

@@ -52,14 +52,13 @@ def recover_expired(database: Database, expired: Sequence[Expired], *, lease_s: 
     Raises:
         DatabaseUnavailable: the watching would have to begin anew.
     """
-    outcome, reaper, watched = Outcome(), Reaper(lease_s=lease_s), {one.lease.key: one.lease for one in expired}
+    outcome, reaper, watched = Outcome(), Reaper(lease_s=lease_s), [one.lease.state for one in expired]
     step_s = min(lease_s / LOOKS, LONGEST_STEP_S)
     give_up_at = time.monotonic() + lease_s + 2 * step_s
     while True:
         outcome.add(reaper.sweep(database))
         with database.connection() as connection:
-            renewals = {lease.key: lease.renewals for lease in leases.all_held(connection)}
-        waiting = [lease for lease in watched.values() if renewals.get(lease.key) == lease.renewals]
+            waiting = leases.held_still(connection, watched)
         if not waiting or time.monotonic() > give_up_at:
             break
         time.sleep(step_s)

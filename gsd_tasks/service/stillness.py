@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-K = TypeVar("K")
+    from collections.abc import Callable, Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    value: object
-    since_s: float
+class Stillness:
+    """Remembers from look to look since when each thing is in the state in which it is.
 
-
-class Stillness(Generic[K]):
-    """Remembers from look to look which value each thing has had, and since when.
-
-    Only what was watched counts. Between two looks nobody knows whether a thing could have moved: the database may
-    have been away, or this whole machine stopped. So a pause counts for no more than `longest_gap_s`.
+    A state is a word for the thing and for how it is: none comes back once it was left. Only what was watched counts.
+    Between two looks nobody knows whether a thing could have moved: the database may have been away, or this whole
+    machine stopped. So a pause counts for no more than `longest_gap_s`.
     """
 
     def __init__(self, *, longest_gap_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest_gap_s = longest_gap_s
         self._clock = clock
-        self._noted: dict[K, _Noted] = {}
+        self._since_s: dict[str, float] = {}
         self._looked_at_s = -math.inf
 
     @property
@@ -37,23 +29,26 @@ class Stillness(Generic[K]):
         """When the last look was, on this clock."""
         return self._looked_at_s
 
-    def look(self, seen: Mapping[K, object]) -> None:
-        """Everything that there is now, with its present value. What is not among it is forgotten."""
+    def look(self, states: Iterable[str]) -> None:
+        """The present states of all things that there are. What is not among them is forgotten."""
         now = self._clock()
         uncounted_s = max(0.0, now - self._looked_at_s - self._longest_gap_s)
+        before = {state: since_s + uncounted_s for state, since_s in self._since_s.items()}
         self._looked_at_s = now
-        self._noted = {key: self._note(key, value, uncounted_s) for key, value in seen.items()}
+        self._since_s = {state: before.get(state, now) for state in states}
 
     def forget(self) -> None:
         """A look has failed: whatever stood still until now may have had no way to move."""
-        self._noted.clear()
+        self._since_s.clear()
 
-    def still_for_s(self, key: K) -> float:
+    def still_for(self, at_least_s: float) -> list[str]:
+        """Those that had stood still for so long at the last look."""
+        return [state for state, since_s in self._since_s.items() if self._looked_at_s - since_s >= at_least_s]
+
+    def still_for_s(self, state: str) -> float:
         """How long it had stood still at the last look."""
-        return self._looked_at_s - self._noted[key].since_s
+        return self._looked_at_s - self._since_s[state]
 
-    def _note(self, key: K, value: object, uncounted_s: float) -> _Noted:
-        before = self._noted.get(key)
-        if before is None or before.value != value:
-            return _Noted(value, self._looked_at_s)
-        return _Noted(value, before.since_s + uncounted_s)
+    def all_still_for_s(self) -> set[float]:
+        """The same of all things: many were first seen at the same look."""
+        return {self._looked_at_s - since_s for since_s in set(self._since_s.values())}

@@ -15,7 +15,7 @@ from gsd_tasks.domain.costs import NOTHING, Use
 from gsd_tasks.domain.session import HistoryEntry, Stream
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import history, tallies
-from gsd_tasks.store.tallies import Written
+from gsd_tasks.store.tallies import Named, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class _Place:
     turns_from: datetime
     turns_seen: dict[tuple[SessionId, int], datetime]
     #: What was counted of attempts whose end it has not met yet.
-    written: Mapping[tuple[SessionId, int], Written]
+    written: Mapping[Named, Written]
 
 
 class Tally:
@@ -129,26 +129,27 @@ def _see_launches(
 
 def _see_output(
     connection: Connection,
-    known: Mapping[tuple[SessionId, int], Written],
-    running: Mapping[tuple[SessionId, int], Written],
+    known: Mapping[Named, Written],
+    running: Mapping[Named, Written],
     entries: Sequence[HistoryEntry],
     news: News,
-) -> Mapping[tuple[SessionId, int], Written]:
+) -> Mapping[Named, Written]:
     """Bytes are with the lease as long as an attempt runs, and with the attempt once the history tells of its end."""
     ended = {
-        (entry.session_id, entry.attempt)
+        tallies.name(entry.session_id, entry.attempt)
         for entry in entries
         if entry.from_status is Status.RUNNING and entry.to_status is not Status.RUNNING
     }
     at_end = tallies.written_at_end(connection, ended) if ended else {}
-    present = {key: now for key, now in running.items() if key not in ended}
-    for key, now in (present | at_end).items():
-        before = known.get(key, NONE_YET)
-        news.written[Stream.STDOUT] += max(0, now.stdout - before.stdout)
-        news.written[Stream.STDERR] += max(0, now.stderr - before.stderr)
+    present = {named: now for named, now in running.items() if named not in ended}
+    for named, now in (present | at_end).items():
+        before = known.get(named, NONE_YET)
+        if now != before:
+            news.written[Stream.STDOUT] += max(0, now.stdout - before.stdout)
+            news.written[Stream.STDERR] += max(0, now.stderr - before.stderr)
     untold = known.keys() - running.keys() - ended
     waited_for = tallies.unended(connection, untold) if untold else set()
-    return present | {key: known[key] for key in waited_for}
+    return present | {named: known[named] for named in waited_for}
 
 
 def _see_turns(

@@ -29,9 +29,9 @@ class Held:
     is_expired: bool
 
     @property
-    def key(self) -> int:
-        """Which lease it is: no two have the same holder. A number is looked up much faster than its `UUID`."""
-        return self.holder.int
+    def state(self) -> str:
+        """As `leases.states` writes it."""
+        return f"{self.holder} {self.renewals}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,17 +13,21 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    Text,
     Uuid,
     and_,
+    any_,
     bindparam,
     column,
     func,
+    literal,
     select,
     update,
 )
 
 from gsd_tasks.domain.session import Holder
 from gsd_tasks.domain.state import Wanted
+from gsd_tasks.store import words
 from gsd_tasks.store.holding import Claim, Held
 from gsd_tasks.store.tables import NOW, attempts, interval, leases, recoveries, session_history, sessions
 
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
     from sqlalchemy.sql.dml import ReturningUpdate
 
 
@@ -48,6 +52,11 @@ HELD_BY: Final = HeldBy(
     bindparam("of_attempt", type_=Integer()),
     bindparam("of_holder", type_=Uuid()),
 )
+
+
+_STATE: Final = leases.c.holder, leases.c.renewals
+# Built once: every reaper asks it at every sweep.
+_STATES: Final = words.listing(*_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +76,32 @@ class Progress:
     stderr_bytes: int = 0
 
 
+def states(connection: Connection) -> list[str]:
+    """Every lease there is, as a word for who has it and how often it was renewed: two alike are one unrenewed."""
+    return words.read(connection, _STATES)
+
+
 def all_held(connection: Connection) -> list[Held]:
     """Every lease there is: one for each running session."""
+    return _to_held(connection, _holding())
+
+
+def held_still(connection: Connection, states: Sequence[str]) -> list[Held]:
+    """Those that are as they were then."""
+    if not states:
+        return []
+    return _to_held(connection, _holding().where(words.word(*_STATE) == any_(literal(list(states), ARRAY(Text)))))
+
+
+def _holding() -> Select[Any]:
     expired = (leases.c.expires_at < NOW).label("is_expired")
-    rows = connection.execute(select(leases.c.session_id, leases.c.holder, leases.c.renewals, expired)).all()
+    return select(leases.c.session_id, leases.c.holder, leases.c.renewals, expired)
+
+
+def _to_held(connection: Connection, statement: Select[Any]) -> list[Held]:
     return [
         Held(session_id=session_id, holder=holder, renewals=renewals, is_expired=is_expired)
-        for session_id, holder, renewals, is_expired in rows
+        for session_id, holder, renewals, is_expired in connection.execute(statement)
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Text, and_, case, cast, column, func, literal, select, true
+from sqlalchemy import ARRAY, JSON, BigInteger, Text, and_, case, cast, column, func, literal, select, true
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from gsd_tasks.domain.session import WorkerStatus
@@ -178,6 +178,8 @@ def held(connection: Connection, *, lease_s: float) -> dict[str, Leases]:
             cast(func.sum(leases.c.stderr_bytes), BigInteger),
         )
         .join_from(leases, sessions, sessions.c.id == leases.c.session_id)
+        # All of them do. So an index has their queues: thousands of rows would have to be found one by one else.
+        .where(sessions.c.status == literal(Status.RUNNING.value, literal_execute=True))
         .group_by(sessions.c.queue)
     )
     return {queue: Leases(*figures) for queue, *figures in connection.execute(statement)}
@@ -209,13 +211,16 @@ def outputs(connection: Connection) -> Outputs:
 
 def spooled(connection: Connection) -> dict[str, int]:
     """Bytes that each worker's spools had and Postgres had not, when their leases were renewed."""
-    statement = (
+    of_each = (
         select(lives.c.name, cast(func.coalesce(func.sum(leases.c.spooled_bytes), 0), BigInteger).label("bytes"))
         .join_from(lives, leases, leases.c.worker_id == lives.c.id, isouter=True)
         .where(lives.c.status.in_(EXPECTED))
         .group_by(lives.c.name)
+        .subquery()
     )
-    return {row.name: row.bytes for row in connection.execute(statement)}
+    # As one value, for the reason that `words` gives; but a name may be any text.
+    together = select(func.json_object_agg(of_each.c.name, of_each.c.bytes, type_=JSON))
+    return connection.execute(together).scalar_one() or {}
 
 
 def _of_statuses(connection: Connection, statuses: Iterable[Status]) -> dict[Status, int]:

@@ -17,24 +17,28 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
 from gsd_tasks.domain.session import SessionId, Worker, WorkerId, WorkerStatus
+from gsd_tasks.store import words
 from gsd_tasks.store.rows import utc
 from gsd_tasks.store.tables import NOW, interval, leases, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.sql.dml import ReturningUpdate
 
 #: A worker of which nothing else is known speaks with each heartbeat.
 EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
+
+
+_STATE: Final = workers.c.id, func.extract("epoch", workers.c.seen_at)
+# Built once: every reaper asks it at every sweep.
+_STATES: Final = words.listing(*_STATE).where(workers.c.status.in_(EXPECTED))
 
 
 def register(connection: Connection, worker: Worker) -> None:
@@ -86,15 +90,18 @@ def have_credentials(connection: Connection, queue: str, *, silent_after_s: floa
     return found
 
 
-def heard_of(connection: Connection) -> dict[WorkerId, datetime]:
-    """When each worker was last seen that should be heard of: those that have neither stopped nor gone."""
-    rows = connection.execute(select(workers.c.id, workers.c.seen_at).where(workers.c.status.in_(EXPECTED)))
-    return {row.id: row.seen_at for row in rows}
+def states(connection: Connection) -> list[str]:
+    """Each worker that has neither stopped nor gone, as a word for who it is and when it last spoke: two alike are one
+    that has been silent.
+    """
+    return words.read(connection, _STATES)
 
 
-def mark_gone(connection: Connection, silent: Mapping[WorkerId, datetime]) -> list[str]:
-    """Those that have said nothing since they were last seen: their names. One that comes back says so by itself."""
-    unchanged = tuple_(workers.c.id, workers.c.seen_at).in_(list(silent.items()))
+def mark_gone(connection: Connection, silent: Sequence[str]) -> list[str]:
+    """Those that are as they were then: their names. One that comes back says so by itself."""
+    if not silent:
+        return []
+    unchanged = words.word(*_STATE) == any_(literal(list(silent), ARRAY(Text)))
     statement = (
         update(workers)
         .where(unchanged, workers.c.status.in_(EXPECTED))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NewType
+from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, Integer, any_, case, func, literal, select, true
 
 from gsd_tasks.domain.costs import Use
 from gsd_tasks.domain.session import SessionId
+from gsd_tasks.store import words
 from gsd_tasks.store.ids import any_id
 from gsd_tasks.store.tables import (
     NOW,
@@ -22,7 +24,7 @@ from gsd_tasks.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection, Select, Table
@@ -120,39 +122,53 @@ class Written(NamedTuple):
     stderr: int
 
 
-def written(connection: Connection) -> dict[tuple[SessionId, int], Written]:
+#: An attempt's name: a word, as thousands of them are read together.
+Named = NewType("Named", str)
+
+
+def name(session_id: SessionId, attempt: int) -> Named:
+    """Of this attempt."""
+    return Named(f"{session_id} {attempt}")
+
+
+def written(connection: Connection) -> dict[Named, Written]:
     """Of each attempt that runs, so far."""
     return _read_written(connection, _written_of(leases))
 
 
-def written_at_end(
-    connection: Connection, ended: Collection[tuple[SessionId, int]]
-) -> dict[tuple[SessionId, int], Written]:
+def written_at_end(connection: Connection, ended: Collection[Named]) -> dict[Named, Written]:
     """Of these attempts in all; one that is not there any more, or was ended by an older version, is left out."""
     known = attempts.c.stdout_bytes.is_not(None), attempts.c.stderr_bytes.is_not(None)
-    rows = _read_written(connection, _written_of(attempts).where(*_among(ended), *known))
-    return {key: rows[key] for key in ended if key in rows}
+    found = _read_written(connection, _written_of(attempts).where(*_among(map(_parse, ended)), *known))
+    return {named: found[named] for named in ended if named in found}
 
 
 def _written_of(table: Table) -> Select[Any]:
-    return select(table.c.session_id, table.c.attempt, table.c.stdout_bytes, table.c.stderr_bytes)
+    return words.listing(table.c.session_id, table.c.attempt, table.c.stdout_bytes, table.c.stderr_bytes)
 
 
-def _read_written(connection: Connection, which: Select[Any]) -> dict[tuple[SessionId, int], Written]:
-    found = connection.execute(which)
-    return {(SessionId(row.session_id), row.attempt): Written(row.stdout_bytes, row.stderr_bytes) for row in found}
+def _read_written(connection: Connection, which: Select[Any]) -> dict[Named, Written]:
+    found = (word.rsplit(" ", 2) for word in words.read(connection, which))
+    return {Named(named): Written(int(stdout), int(stderr)) for named, stdout, stderr in found}
 
 
-def unended(connection: Connection, those: Collection[tuple[SessionId, int]]) -> set[tuple[SessionId, int]]:
+def unended(connection: Connection, those: Collection[Named]) -> set[Named]:
     """Which of these attempts may have an end that the history has not told yet."""
     late = func.coalesce(attempts.c.ended_at, NOW) > NOW - interval(LATEST_S)
-    found = connection.execute(select(attempts.c.session_id, attempts.c.attempt).where(*_among(those), late))
-    return {(SessionId(row.session_id), row.attempt) for row in found}.intersection(those)
+    among = _among(map(_parse, those))
+    found = connection.execute(select(attempts.c.session_id, attempts.c.attempt).where(*among, late))
+    return {name(row.session_id, row.attempt) for row in found}.intersection(those)
 
 
-def _among(those: Collection[tuple[SessionId, int]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _parse(named: Named) -> tuple[SessionId, int]:
+    session_id, attempt = named.split()
+    return SessionId(UUID(session_id)), int(attempt)
+
+
+def _among(those: Iterable[tuple[SessionId, int]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """By index; and some more, which the caller passes over."""
+    listed = list(those)
     return (
-        attempts.c.session_id == any_id(session_id for session_id, _ in those),
-        attempts.c.attempt == any_(literal([attempt for _, attempt in those], ARRAY(Integer))),
+        attempts.c.session_id == any_id(session_id for session_id, _ in listed),
+        attempts.c.attempt == any_(literal([attempt for _, attempt in listed], ARRAY(Integer))),
     )

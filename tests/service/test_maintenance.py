@@ -190,7 +190,7 @@ def test_what_goes_wrong_in_a_recovery_keeps_no_message_back(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(leases, "all_held", fail)
+    monkeypatch.setattr(leases, "states", fail)
     waiting = enqueue()
     assert make().tick().published == 1
     assert sent == [waiting]

@@ -120,6 +120,10 @@ def entries() -> transcript.Entries:
     return entries
 
 
+def names(scene: Scene) -> list[tallies.Named]:
+    return [tallies.name(held.session_id, 1) for held in scene.held]
+
+
 def as_claude(connection: Connection, session_id: SessionId) -> SessionId:
     change = "UPDATE sessions SET kind = 'claude', prompt = 'Work', command = NULL WHERE id = %(id)s"
     connection.exec_driver_sql(change, {"id": session_id})
@@ -244,6 +248,8 @@ CASES: Final[dict[str, Case]] = {
     "transitions.retry": Case(ONE, lambda c, s: transitions.retry(c, session_id(2))),
     "transitions.expire": Case(4 * QUEUED // 50, lambda c, s: transitions.expire(c)),
     "leases.all_held": Case(0, lambda c, s: leases.all_held(c)),
+    "leases.states": Case(0, lambda c, s: leases.states(c)),
+    "leases.held_still": Case(0, lambda c, s: leases.held_still(c, [one.state for one in s.held[:3]])),
     "leases.renew_several": Case(
         3 * ONE,
         lambda c, s: renew_several(c, [s.claim, replace(s.claim, attempt=7)]) == {s.claim.holder},
@@ -313,10 +319,8 @@ CASES: Final[dict[str, Case]] = {
     "tallies.waited": Case(MANY * ONE, lambda c, s: not tallies.waited(c, range(1, MANY))),
     "tallies.launches": Case(MANY * ONE, lambda c, s: tallies.launches(c, [(claim.session_id, 1) for claim in s.held])),
     "tallies.written": Case(ONE * RUNNING, lambda c, s: tallies.written(c)),
-    "tallies.written_at_end": Case(
-        MANY * ONE, lambda c, s: not tallies.written_at_end(c, [(claim.session_id, 1) for claim in s.held])
-    ),
-    "tallies.unended": Case(MANY * ONE, lambda c, s: tallies.unended(c, [(claim.session_id, 1) for claim in s.held])),
+    "tallies.written_at_end": Case(MANY * ONE, lambda c, s: not tallies.written_at_end(c, names(s))),
+    "tallies.unended": Case(MANY * ONE, lambda c, s: tallies.unended(c, names(s))),
     "tallies.turned": Case(2 * LATELY, lambda c, s: tallies.turned(c, SINCE, limit=10_000)),
     "tallies.turned after long": Case(100, lambda c, s: tallies.turned(c, filling.moment(1), limit=100)),
     "turns.begin": Case(ONE, lambda c, s: turns.begin(c, s.claim)),

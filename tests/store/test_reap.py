@@ -404,9 +404,30 @@ def test_a_worker_that_has_said_that_it_stops_is_not_gone_once_it_has(
     assert _status(database, worker) is shown
 
 
+def test_what_has_moved_is_in_another_state(
+    database: Database, claim: Callable[..., Claim], worker: WorkerId, renew: Callable[[Claim], bool]
+) -> None:
+    renewed, still = claim(slot=1), claim(slot=2)
+    with database.connection() as connection:
+        before, spoken = leases.states(connection), nodes.states(connection)
+        assert renew(renewed)
+        nodes.seen(connection, worker, WorkerStatus.ALIVE)
+        (unmoved,) = leases.held_still(connection, before)
+        after = leases.states(connection)
+        (spoken_again,) = nodes.states(connection)
+    assert unmoved.session_id == still.session.id
+    assert set(before) & set(after) == {unmoved.state}
+    assert [spoken_again] != spoken
+
+
+def test_nothing_has_no_state(database: Database) -> None:
+    with database.connection() as connection:
+        assert leases.states(connection) == nodes.states(connection) == []
+
+
 def test_a_worker_that_speaks_while_it_is_marked_is_not_gone(database: Database, worker: WorkerId) -> None:
     with database.connection() as connection:
-        seen = nodes.heard_of(connection)
+        seen = nodes.states(connection)
         nodes.seen(connection, worker, WorkerStatus.ALIVE)
         assert nodes.mark_gone(connection, seen) == []
     assert _status(database, worker) is WorkerStatus.ALIVE
