@@ -11,10 +11,10 @@ from celery import signals
 from celery.utils.nodenames import gethostname
 
 from gsd_tasks.celery_app import keep_log
+from gsd_tasks.garbage import begun
 from gsd_tasks.service.messages import SWEEP
 from gsd_tasks.service.sign import BEAT, Sign
 from gsd_tasks.settings import settings
-from gsd_tasks.starting import begun
 
 if TYPE_CHECKING:
     from celery.beat import Service

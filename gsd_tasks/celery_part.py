@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from gsd_tasks.starting import begin
+from gsd_tasks.garbage import begin
 
 #: What Celery and structlog take along where it is installed, and a part has no use for: colours for answers to
 #: questions and for tracebacks, and a way to write messages in which nobody here writes any.

@@ -23,12 +23,12 @@ from gsd_tasks.celery_maintenance import maintenance
 from gsd_tasks.domain.errors import ConfigurationError, DatabaseUnavailable, GsdError
 from gsd_tasks.domain.refusals import of_postgres
 from gsd_tasks.domain.session import SLOTS
+from gsd_tasks.garbage import begun
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.process.shim.linux import make_undumpable
 from gsd_tasks.service.broker import connect, no_answer
 from gsd_tasks.service.sign import Sign
 from gsd_tasks.settings import settings
-from gsd_tasks.starting import begun
 from gsd_tasks.telemetry import configure_part, get_log, refuse
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from flower.options import default_options
 
 from gsd_tasks.celery_flower.application import GuardedFlower, set_defaults
 from gsd_tasks.domain.errors import GsdError
+from gsd_tasks.garbage import begun
 from gsd_tasks.process.shim.linux import make_undumpable
 from gsd_tasks.settings import settings
-from gsd_tasks.starting import begun
 from gsd_tasks.telemetry import refuse
 
 CANNOT_START: Final = 125

@@ -38,7 +38,7 @@ from gsd_tasks.cli import (
 from gsd_tasks.cli.argv import check_text, split_command
 from gsd_tasks.domain.errors import GsdError
 from gsd_tasks.domain.sanitize import one_line
-from gsd_tasks.starting import begin
+from gsd_tasks.garbage import begin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,12 +15,12 @@ import uvicorn
 
 from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.domain.hosts import in_url
+from gsd_tasks.garbage import begun
 from gsd_tasks.http.app import create_app
 from gsd_tasks.http.metrics_place import Place
 from gsd_tasks.http.protocol import BoundedProtocol
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.local.ports import is_free
-from gsd_tasks.starting import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

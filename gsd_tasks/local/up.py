@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gsd_tasks.domain.errors import ConfigurationError, GsdError
+from gsd_tasks.garbage import begun
 from gsd_tasks.local.addresses import Addresses
 from gsd_tasks.local.api_place import choose_place
 from gsd_tasks.local.api_token import keep_token
@@ -21,7 +22,6 @@ from gsd_tasks.local.signals import StopRequests
 from gsd_tasks.local.state_dir import StateDir
 from gsd_tasks.local.supervisor import Supervisor
 from gsd_tasks.settings import Settings
-from gsd_tasks.starting import begun
 
 CANNOT_START: Final = 125
 SPELLED: Final = {"api": "API", "flower": "Flower"}

@@ -17,6 +17,7 @@ from gsd_tasks.service.loop import Loop
 from gsd_tasks.service.one_by_one import OneByOne
 
 if TYPE_CHECKING:
+    from redis import Redis
     from redis.client import PubSub
 
     from gsd_tasks.domain.session import SessionId
@@ -87,12 +88,14 @@ class Bell:
 
 
 class Ear:
-    """The listening side, for one thread. Usable as a context manager."""
+    """The listening side, for one thread. Usable as a context manager.
+
+    Until it listens it costs nothing: who finds at the first look what it came for never does.
+    """
 
     def __init__(self, redis_url: str, *channels: str) -> None:
-        from gsd_tasks.service.broker import connect
-
-        self._redis = connect(redis_url)
+        self._redis_url = redis_url
+        self._redis: Redis | None = None
         self._channels = channels
         self._subscription: PubSub | None = None
 
@@ -109,7 +112,7 @@ class Ear:
         if self._subscription is not None:
             return True
         try:
-            subscription = self._redis.pubsub()  # type: ignore[no-untyped-call]
+            subscription = self._client().pubsub()  # type: ignore[no-untyped-call]
             subscription.subscribe(*self._channels)
             # Subscribed is what the server has confirmed, not what was sent.
             for _ in self._channels:
@@ -120,11 +123,15 @@ class Ear:
         return True
 
     def wait(self, timeout_s: float) -> str | None:
-        """The next message, or None when none came in time or Redis is away."""
+        """The next message, or None when none came in time or Redis is away.
+
+        Or, at once, when this begins to listen: it may have rung until now, so there may be something to see.
+        """
         import redis
 
-        if not self.listen():
-            time.sleep(min(timeout_s, PAUSE_S))
+        if self._subscription is None:
+            if not self.listen():
+                time.sleep(min(timeout_s, PAUSE_S))
             return None
         try:
             return self._next(timeout_s)
@@ -135,7 +142,14 @@ class Ear:
     def close(self) -> None:
         """Hear nothing more."""
         self._unsubscribe()
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
+
+    def _client(self) -> Redis:
+        from gsd_tasks.service.broker import connect
+
+        self._redis = self._redis or connect(self._redis_url)
+        return self._redis
 
     def _next(self, timeout_s: float) -> str | None:
         assert self._subscription is not None  # noqa: S101  (listen has seen to it)

@@ -35,8 +35,6 @@ def follow(
     A session that is queued again goes on being followed: its rows count on.
     """
     with Ear(redis_url, session_channel(session_id)) as ear:
-        # Subscribed before the first look, so that nothing falls between the two.
-        ear.listen()
         while stop is None or not stop.is_set():
             # The status first: what a session printed is all committed before it ends.
             ended = _session(database, session_id).status.is_final
@@ -52,16 +50,16 @@ def follow(
                 ear.wait(LOOK_S)
 
 
-def wait(database: Database, redis_url: str, session_id: SessionId, *, timeout_s: float | None) -> Session:
-    """The session once it has ended. Raises `TimeoutError` after `timeout_s` seconds."""
+def wait(database: Database, redis_url: str, session: Session, *, timeout_s: float | None) -> Session:
+    """The session, which was `session` just now, once it has ended. Raises `TimeoutError` after `timeout_s` seconds."""
     give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
-    with Ear(redis_url, session_channel(session_id)) as ear:
-        ear.listen()
-        while not (session := _session(database, session_id)).status.is_final:
+    with Ear(redis_url, session_channel(session.id)) as ear:
+        while not session.status.is_final:
             left = LOOK_S if give_up_at is None else give_up_at - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"session {session_id} is {session.status} after {timeout_s:g} s")
+                raise TimeoutError(f"session {session.id} is {session.status} after {timeout_s:g} s")
             ear.wait(min(LOOK_S, left))
+            session = _session(database, session.id)
     return session
 
 

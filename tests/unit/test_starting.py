@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
 
 import pytest
-
-from gsd_tasks import starting
 
 #: In its own process: what it imports, then what is there.
 SHOW = "import sys; {}; print(*(name for name, module in sys.modules.items() if module))"
@@ -80,16 +77,3 @@ def test_nobody_loads_what_others_need(statements: str, needed: set[str], unneed
     found = loaded(statements)
     assert needed <= found
     assert not unneeded & found
-
-
-def test_what_is_there_when_a_start_is_over_is_collected_no_more() -> None:
-    usual, frozen = gc.get_threshold(), gc.get_freeze_count()
-    try:
-        starting.begin()
-        assert gc.get_threshold()[0] == starting.RARELY
-        starting.begun()
-        assert gc.get_freeze_count() > frozen
-        assert gc.get_threshold() == usual
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*usual)
