@@ -33,7 +33,9 @@ class Stillness:
         """The present states of all things that there are. What is not among them is forgotten."""
         now = self._clock()
         uncounted_s = max(0.0, now - self._looked_at_s - self._longest_gap_s)
-        before = {state: since_s + uncounted_s for state, since_s in self._since_s.items()}
+        before = self._since_s
+        if uncounted_s:
+            before = {state: since_s + uncounted_s for state, since_s in before.items()}
         self._looked_at_s = now
         self._since_s = {state: before.get(state, now) for state in states}
 

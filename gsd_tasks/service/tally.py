@@ -15,7 +15,7 @@ from gsd_tasks.domain.costs import NOTHING, Use
 from gsd_tasks.domain.session import HistoryEntry, Stream
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.store import history, tallies
-from gsd_tasks.store.tallies import Named, Written
+from gsd_tasks.store.tallies import NONE_YET, Counted, Named, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MOST: Final = 10_000
 #: A turn may be committed later than one with a later time, but not by so much.
 LATE: Final = timedelta(seconds=60)
-NONE_YET: Final = Written(0, 0)
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ class _Place:
     turns_from: datetime
     turns_seen: dict[tuple[SessionId, int], datetime]
     #: What was counted of attempts whose end it has not met yet.
-    written: Mapping[Named, Written]
+    written: Mapping[Named, Counted]
 
 
 class Tally:
@@ -129,11 +128,11 @@ def _see_launches(
 
 def _see_output(
     connection: Connection,
-    known: Mapping[Named, Written],
-    running: Mapping[Named, Written],
+    known: Mapping[Named, Counted],
+    running: Mapping[Named, Counted],
     entries: Sequence[HistoryEntry],
     news: News,
-) -> Mapping[Named, Written]:
+) -> Mapping[Named, Counted]:
     """Bytes are with the lease as long as an attempt runs, and with the attempt once the history tells of its end."""
     ended = {
         tallies.name(entry.session_id, entry.attempt)
@@ -145,8 +144,9 @@ def _see_output(
     for named, now in (present | at_end).items():
         before = known.get(named, NONE_YET)
         if now != before:
-            news.written[Stream.STDOUT] += max(0, now.stdout - before.stdout)
-            news.written[Stream.STDERR] += max(0, now.stderr - before.stderr)
+            new, old = Written.parse(now), Written.parse(before)
+            news.written[Stream.STDOUT] += max(0, new.stdout - old.stdout)
+            news.written[Stream.STDERR] += max(0, new.stderr - old.stderr)
     untold = known.keys() - running.keys() - ended
     waited_for = tallies.unended(connection, untold) if untold else set()
     return present | {named: known[named] for named in waited_for}

@@ -13,14 +13,11 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
-    Text,
     Uuid,
     and_,
-    any_,
     bindparam,
     column,
     func,
-    literal,
     select,
     update,
 )
@@ -54,9 +51,9 @@ HELD_BY: Final = HeldBy(
 )
 
 
-_STATE: Final = leases.c.holder, leases.c.renewals
+_STATE: Final = words.word(leases.c.holder, leases.c.renewals)
 # Built once: every reaper asks it at every sweep.
-_STATES: Final = words.listing(*_STATE)
+_STATES: Final = words.listing(_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def held_still(connection: Connection, states: Sequence[str]) -> list[Held]:
     """Those that are as they were then."""
     if not states:
         return []
-    return _to_held(connection, _holding().where(words.word(*_STATE) == any_(literal(list(states), ARRAY(Text)))))
+    return _to_held(connection, _holding().where(words.is_among(_STATE, states)))
 
 
 def _holding() -> Select[Any]:

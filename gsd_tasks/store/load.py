@@ -30,7 +30,7 @@ from gsd_tasks.store.transitions.claimable import CLAIMABLE, DUE, FREE, QUEUED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import CTE, ColumnElement, Connection
 
 #: Of so many sessions of each queue, those that were enqueued first, the one that has been claimable for longest is
 #: looked for: what runs next is hardly ever behind them, and each has its history to be looked into.
@@ -92,18 +92,12 @@ class Load(NamedTuple):
 def now(connection: Connection, *, lease_s: float, silent_after_s: float) -> Load:
     """As it is."""
     waiting, leased = queued(connection), held(connection, lease_s=lease_s)
+    crews, spooled = workers(connection, silent_after_s=silent_after_s)
     of_status = standing(connection)
     of_status[Status.QUEUED] = sum(of.queued for of in waiting.values())
     # What runs has a lease, and nothing else has one.
     of_status[Status.RUNNING] = sum(of.held for of in leased.values())
-    return Load(
-        of_status,
-        waiting,
-        leased,
-        workers(connection, silent_after_s=silent_after_s),
-        outputs(connection),
-        spooled(connection),
-    )
+    return Load(of_status, waiting, leased, crews, outputs(connection), spooled)
 
 
 def standing(connection: Connection) -> dict[Status, int]:
@@ -185,21 +179,44 @@ def held(connection: Connection, *, lease_s: float) -> dict[str, Leases]:
     return {queue: Leases(*figures) for queue, *figures in connection.execute(statement)}
 
 
-def workers(connection: Connection, *, silent_after_s: float) -> dict[WorkerStatus, Crew]:
-    """Of each status. A worker that is silent for so long counts as gone."""
-    silent = and_(lives.c.seen_at < NOW - interval(silent_after_s), lives.c.status.in_(EXPECTED))
-    status = case((silent, WorkerStatus.GONE.value), else_=lives.c.status)
-    held_by = select(leases.c.worker_id, func.count().label("busy")).group_by(leases.c.worker_id).subquery()
-    busy = func.coalesce(held_by.c.busy, 0).label("busy")
-    one = (
-        select(status.label("status"), lives.c.slots, busy)
-        .join_from(lives, held_by, held_by.c.worker_id == lives.c.id, isouter=True)
+def workers(connection: Connection, *, silent_after_s: float) -> tuple[dict[WorkerStatus, Crew], dict[str, int]]:
+    """Of each status; a worker that is silent for so long counts as gone. And, of each that should be heard of, the
+    bytes that its spools had and Postgres had not, when its leases were renewed.
+    """
+    each = _workers(silent_after_s)
+    figures = each.c.status, func.count(), func.sum(each.c.slots), func.sum(each.c.busy)
+    crew = select(func.json_build_array(*figures).label("crew")).group_by(each.c.status).subquery()
+    spool = (
+        select(each.c.name, func.sum(each.c.spooled).label("bytes"))
+        .where(each.c.is_expected)
+        .group_by(each.c.name)
         .subquery()
     )
-    statement = select(
-        one.c.status, func.count(), func.sum(one.c.slots), cast(func.sum(one.c.busy), BigInteger)
-    ).group_by(one.c.status)
-    return {WorkerStatus(status): Crew(*figures) for status, *figures in connection.execute(statement)}
+    # As one value each, for the reason that `words` gives; but a name may be any text.
+    crews = select(func.json_agg(crew.c.crew, type_=JSON)).scalar_subquery()
+    spooled = select(func.json_object_agg(spool.c.name, spool.c.bytes, type_=JSON)).scalar_subquery()
+    of_status, of_name = connection.execute(select(crews, spooled)).one()
+    return {WorkerStatus(status): Crew(*rest) for status, *rest in of_status or ()}, of_name or {}
+
+
+def _workers(silent_after_s: float) -> CTE:
+    """Every life, with what its leases say."""
+    is_expected = lives.c.status.in_(EXPECTED)
+    silent = and_(lives.c.seen_at < NOW - interval(silent_after_s), is_expected)
+    busy, spooled = func.count().label("busy"), func.sum(leases.c.spooled_bytes).label("spooled")
+    held = select(leases.c.worker_id, busy, spooled).group_by(leases.c.worker_id).subquery()
+    return (
+        select(
+            lives.c.name,
+            lives.c.slots,
+            is_expected.label("is_expected"),
+            case((silent, WorkerStatus.GONE.value), else_=lives.c.status).label("status"),
+            func.coalesce(held.c.busy, 0).label("busy"),
+            func.coalesce(held.c.spooled, 0).label("spooled"),
+        )
+        .join_from(lives, held, held.c.worker_id == lives.c.id, isouter=True)
+        .cte("each")
+    )
 
 
 def outputs(connection: Connection) -> Outputs:
@@ -207,20 +224,6 @@ def outputs(connection: Connection) -> Outputs:
     table = cast(literal(session_outputs.name), REGCLASS)
     statement = select(func.pg_stat_get_tuples_inserted(table), func.pg_total_relation_size(table))
     return Outputs(*connection.execute(statement).one())
-
-
-def spooled(connection: Connection) -> dict[str, int]:
-    """Bytes that each worker's spools had and Postgres had not, when their leases were renewed."""
-    of_each = (
-        select(lives.c.name, cast(func.coalesce(func.sum(leases.c.spooled_bytes), 0), BigInteger).label("bytes"))
-        .join_from(lives, leases, leases.c.worker_id == lives.c.id, isouter=True)
-        .where(lives.c.status.in_(EXPECTED))
-        .group_by(lives.c.name)
-        .subquery()
-    )
-    # As one value, for the reason that `words` gives; but a name may be any text.
-    together = select(func.json_object_agg(of_each.c.name, of_each.c.bytes, type_=JSON))
-    return connection.execute(together).scalar_one() or {}
 
 
 def _of_statuses(connection: Connection, statuses: Iterable[Status]) -> dict[Status, int]:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
 
 
-_STATE: Final = workers.c.id, func.extract("epoch", workers.c.seen_at)
+_STATE: Final = words.word(workers.c.id, func.extract("epoch", workers.c.seen_at))
 # Built once: every reaper asks it at every sweep.
-_STATES: Final = words.listing(*_STATE).where(workers.c.status.in_(EXPECTED))
+_STATES: Final = words.listing(_STATE).where(workers.c.status.in_(EXPECTED))
 
 
 def register(connection: Connection, worker: Worker) -> None:
@@ -101,7 +101,7 @@ def mark_gone(connection: Connection, silent: Sequence[str]) -> list[str]:
     """Those that are as they were then: their names. One that comes back says so by itself."""
     if not silent:
         return []
-    unchanged = words.word(*_STATE) == any_(literal(list(silent), ARRAY(Text)))
+    unchanged = words.is_among(_STATE, silent)
     statement = (
         update(workers)
         .where(unchanged, workers.c.status.in_(EXPECTED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NewType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NewType, Self, cast
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, Integer, any_, case, func, literal, select, true
@@ -121,9 +121,18 @@ class Written(NamedTuple):
     stdout: int
     stderr: int
 
+    @classmethod
+    def parse(cls, counted: Counted) -> Self:
+        """From the word for it."""
+        stdout, stderr = counted.split()
+        return cls(int(stdout), int(stderr))
+
 
 #: An attempt's name: a word, as thousands of them are read together.
 Named = NewType("Named", str)
+#: A `Written`, for the same reason: of thousands, those are taken apart that are others than before.
+Counted = NewType("Counted", str)
+NONE_YET: Final = Counted("0 0")
 
 
 def name(session_id: SessionId, attempt: int) -> Named:
@@ -131,12 +140,12 @@ def name(session_id: SessionId, attempt: int) -> Named:
     return Named(f"{session_id} {attempt}")
 
 
-def written(connection: Connection) -> dict[Named, Written]:
+def written(connection: Connection) -> dict[Named, Counted]:
     """Of each attempt that runs, so far."""
     return _read_written(connection, _written_of(leases))
 
 
-def written_at_end(connection: Connection, ended: Collection[Named]) -> dict[Named, Written]:
+def written_at_end(connection: Connection, ended: Collection[Named]) -> dict[Named, Counted]:
     """Of these attempts in all; one that is not there any more, or was ended by an older version, is left out."""
     known = attempts.c.stdout_bytes.is_not(None), attempts.c.stderr_bytes.is_not(None)
     found = _read_written(connection, _written_of(attempts).where(*_among(map(_parse, ended)), *known))
@@ -144,12 +153,12 @@ def written_at_end(connection: Connection, ended: Collection[Named]) -> dict[Nam
 
 
 def _written_of(table: Table) -> Select[Any]:
-    return words.listing(table.c.session_id, table.c.attempt, table.c.stdout_bytes, table.c.stderr_bytes)
+    named = words.word(table.c.session_id, table.c.attempt)
+    return words.listing(words.pair(named, words.word(table.c.stdout_bytes, table.c.stderr_bytes)))
 
 
-def _read_written(connection: Connection, which: Select[Any]) -> dict[Named, Written]:
-    found = (word.rsplit(" ", 2) for word in words.read(connection, which))
-    return {Named(named): Written(int(stdout), int(stderr)) for named, stdout, stderr in found}
+def _read_written(connection: Connection, which: Select[Any]) -> dict[Named, Counted]:
+    return cast("dict[Named, Counted]", words.read_pairs(connection, which))
 
 
 def unended(connection: Connection, those: Collection[Named]) -> set[Named]:

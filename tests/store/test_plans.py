@@ -313,7 +313,6 @@ CASES: Final[dict[str, Case]] = {
     "load.queued": Case(QUEUED + FIRST_ONES, lambda c, s: load.queued(c), alone=QUEUED_INDEX),
     "load.held": Case(ONE * RUNNING, lambda c, s: load.held(c, lease_s=30)),
     "load.workers": Case(0, lambda c, s: load.workers(c, silent_after_s=20)),
-    "load.spooled": Case(ONE * RUNNING, lambda c, s: load.spooled(c)),
     "load.outputs": Case(0, lambda c, s: load.outputs(c).stored_bytes),
     "tallies.clock": Case(0, lambda c, s: tallies.clock(c)),
     "tallies.waited": Case(MANY * ONE, lambda c, s: not tallies.waited(c, range(1, MANY))),
