@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
@@ -19,10 +20,10 @@ from gsd_tasks.store import blockers, leases, nodes, transitions
 from gsd_tasks.telemetry import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gsd_tasks.domain.session import SessionId
-    from gsd_tasks.store import Database
+    from gsd_tasks.store import Connection, Database
     from gsd_tasks.store.blockers import Blocker
     from gsd_tasks.store.holding import Held, Recovered
 
@@ -50,34 +51,57 @@ class Reaper:
         """When the next sweep could recover something that this one could not, on the reaper's clock."""
         return self._due_at
 
+    @property
+    def looked_at(self) -> float:
+        """When it last looked at the leases, on its clock."""
+        return self._leases.looked_at_s
+
+    def watch(self, database: Database) -> None:
+        """Look at every lease, and no more. A lease stands still from the first look on that finds it so: the more
+        looks there are between two sweeps, the sooner it is due.
+
+        Raises:
+            DatabaseUnavailable: the watching begins anew.
+        """
+        with self._beginning_anew(), database.connection() as connection:
+            self._look(connection)
+
     def sweep(self, database: Database) -> Recovered:
         """Look at every lease; recover the sessions of the silent ones, all in one statement.
 
         Raises:
             DatabaseUnavailable: what was under way may or may not have happened.
         """
-        self._due_at = math.inf
-        try:
+        with self._beginning_anew():
             recovered = self._recover(database)
             self._mark_gone(database)
+        return recovered
+
+    @contextmanager
+    def _beginning_anew(self) -> Iterator[None]:
+        """Where the database is away during the block, nobody knows what has stood still."""
+        self._due_at = math.inf
+        try:
+            yield
         except DatabaseUnavailable:
             self._leases.forget()
             self._workers.forget()
             self._due_at = math.inf
             raise
-        return recovered
+
+    def _look(self, connection: Connection) -> None:
+        self._leases.look(leases.states(connection))
+        stood_s = self._leases.all_still_for_s()
+        self._due_at = self._leases.looked_at_s + min(map(self._may_be_silent_in, stood_s), default=math.inf)
 
     def _recover(self, database: Database) -> Recovered:
         with database.connection() as connection:
-            self._leases.look(leases.states(connection))
+            self._look(connection)
             still = leases.held_still(connection, self._leases.still_for(self._lease_s))
             silent = [lease for lease in still if self._is_silent(lease)]
             recovered = transitions.recover(connection, silent)
         if recovered:
             self._log.warning("recovered", **_by_state(recovered))
-        self._due_at = self._leases.looked_at_s + min(
-            map(self._may_be_silent_in, self._leases.all_still_for_s()), default=math.inf
-        )
         if len(recovered) < len(silent):
             self._unblock(database, silent)
         return recovered

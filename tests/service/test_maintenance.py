@@ -145,6 +145,16 @@ def test_a_lease_is_recovered_when_its_time_is_over_and_not_at_the_next_tick(
     until(lambda: now(session_id).status is Status.QUEUED, what="the recovery")
 
 
+def test_a_lease_that_begins_between_two_sweeps_is_seen_before_the_next(
+    make: Callable[..., Maintenance], silent: Callable[[], SessionId], now: Now
+) -> None:
+    maintenance = make(republish_s=3600)
+    maintenance.tick()
+    session_id = silent()
+    maintenance.start()
+    until(lambda: now(session_id).status is Status.QUEUED, what="the recovery")
+
+
 def test_a_tick_during_a_sweep_does_nothing(
     make: Callable[..., Maintenance], enqueue: Callable[..., SessionId]
 ) -> None:

@@ -106,6 +106,31 @@ def test_an_expired_lease_is_recovered_when_it_has_stood_still_for_its_whole_len
     assert watch.for_s(0.1) == [held.session.id]
 
 
+def test_what_is_watched_between_sweeps_is_due_the_sooner(
+    database: Database, claim: Callable[..., Claim], watch: Watch
+) -> None:
+    watch.sweep()
+    held = claim()
+    expire(database)
+    watch.clock.now += 2
+    watch.reaper.watch(database)
+    assert watch.reaper.looked_at == watch.clock.now
+    assert watch.reaper.due_at == watch.clock.now + LEASE_S
+    watch.clock.now += LOOK_S - 2
+    assert watch.for_s(LEASE_S - LOOK_S + 1.9) == []
+    assert watch.for_s(0.1) == [held.session.id]
+
+
+def test_who_watches_in_vain_begins_anew(database: Database, claim: Callable[..., Claim], watch: Watch) -> None:
+    held = claim()
+    expire(database)
+    watch.for_s(LEASE_S - 1)
+    with pytest.raises(DatabaseUnavailable):
+        watch.reaper.watch(Database("postgresql://nobody@127.0.0.1:1/nothing"))
+    assert watch.for_s(LEASE_S - 1) == []
+    assert watch.for_s(1) == [held.session.id]
+
+
 def test_after_an_outage_every_holder_has_a_whole_lease_to_come_back(
     database: Database, claim: Callable[..., Claim], watch: Watch, renew: Callable[[Claim], bool]
 ) -> None:
