@@ -1,4 +1,4 @@
-"""How often enqueueing asks Postgres and Redis: counted on the wire, so that nobody adds a round trip unseen."""
+"""How often a client asks Postgres and Redis: counted on the wire, so that nobody adds a round trip unseen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.connection import AbstractConnection
 from sqlalchemy import event
 
 from gsd_tasks.client.database import DatabaseClient
-from gsd_tasks.service import sending
+from gsd_tasks.service import broker, sending
 from gsd_tasks.settings import Settings
 from gsd_tasks.store import liveness
 
@@ -134,3 +134,26 @@ def test_a_claude_session_costs_the_question_for_credentials_too(client: Databas
     with wire.counting() as costs:
         client.enqueue(prompt="Fix it", working_dir="/")
     assert costs == Costs(round_trips=2, transactions=2, statements=2, sent_to_redis=1)
+
+
+def test_who_waits_for_or_follows_what_has_ended_asks_postgres_alone(client: DatabaseClient, wire: Wire) -> None:
+    ended = client.cancel(client.enqueue(**JOB).id)
+    for _ in range(3):  # prepared, too
+        client.wait(ended.id)
+    with wire.counting() as costs:
+        assert client.wait(ended.id) == ended
+    assert costs == Costs(round_trips=1, transactions=1, statements=1)
+    with wire.counting() as costs:
+        assert list(client.follow(ended.id)) == []
+    assert (costs.sent_to_redis, costs.connections) == (0, 0)
+
+
+def test_a_client_of_redis_is_made_without_a_look_at_the_disk(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(name: str) -> str:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", look)
+    with broker.connect(redis_url) as server:
+        assert server.ping()
+        (ours,) = [one for one in server.client_list() if int(one["id"]) == server.client_id()]
+    assert (ours["lib-name"], ours["lib-ver"]) == ("redis-py", redis.__version__)
