@@ -346,8 +346,9 @@ class DatabaseClient(Client):
         return self._archived.go_on_with_rows(live, found, after_seq, chosen)
 
     def wait(self, session_id: str | UUID, *, timeout_s: float | None = None) -> Session:
+        found = self.get(session_id)
         try:
-            return follow.wait(self._database, self._redis_url, self.get(session_id), timeout_s=timeout_s)
+            return follow.wait(self._database, self._redis_url, found, timeout_s=timeout_s)
         except NoSuchSession as error:
             return self._archived.record(session_id, error).session
 

@@ -119,13 +119,9 @@ class Maintenance:
             self._watch()
 
     def _watch(self) -> None:
-        if self._sweeping.acquire(blocking=False):
-            try:
-                # A database that is away is the sweeps' to say.
-                with suppress(DatabaseUnavailable):
-                    self._reaper.watch(self._database)
-            finally:
-                self._sweeping.release()
+        # A database that is away is the sweeps' to say.
+        with suppress(DatabaseUnavailable):
+            self._reaper.watch(self._database)
 
     def _is_due(self) -> bool:
         """Without ticks, every interval; and when a lease will have stood still long enough, at that very moment."""

@@ -10,6 +10,7 @@ still for twice its length counts as silent, whatever that clock says.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -36,7 +37,8 @@ class Reaper:
     """Keeps what it has seen between sweeps: one per process. Two do no harm: each recovery is one statement.
 
     A pause between two sweeps counts for half a lease at most, and one that has failed makes all the watching begin
-    anew: when the database is back, or this process goes on, every holder has the time to say that it is there.
+    anew: when the database is back, or this process goes on, every holder has the time to say that it is there. Safe to
+    share among threads: one at a time is at it.
     """
 
     def __init__(self, *, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,6 +46,7 @@ class Reaper:
         self._leases = Stillness(longest_gap_s=lease_s / 2, clock=clock)
         self._workers = Stillness(longest_gap_s=lease_s / 2, clock=clock)
         self._due_at = math.inf
+        self._alone = threading.Lock()
         self._log = get_log("reaper")
 
     @property
@@ -63,7 +66,7 @@ class Reaper:
         Raises:
             DatabaseUnavailable: the watching begins anew.
         """
-        with self._beginning_anew(), database.connection() as connection:
+        with self._alone, self._beginning_anew(), database.connection() as connection:
             self._look(connection)
 
     def sweep(self, database: Database) -> Recovered:
@@ -72,7 +75,7 @@ class Reaper:
         Raises:
             DatabaseUnavailable: what was under way may or may not have happened.
         """
-        with self._beginning_anew():
+        with self._alone, self._beginning_anew():
             recovered = self._recover(database)
             self._mark_gone(database)
         return recovered

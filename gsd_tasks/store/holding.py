@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gsd_tasks.domain.session import Holder, Session, SessionId, WorkerId
+from gsd_tasks.store import words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Held:
     @property
     def state(self) -> str:
         """As `leases.states` writes it."""
-        return f"{self.holder} {self.renewals}"
+        return words.of(self.holder, self.renewals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,6 @@ HELD_BY: Final = HeldBy(
     bindparam("of_holder", type_=Uuid()),
 )
 
-
 _STATE: Final = words.word(leases.c.holder, leases.c.renewals)
 # Built once: every reaper asks it at every sweep.
 _STATES: Final = words.listing(_STATE)

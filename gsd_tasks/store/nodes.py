@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 #: A worker of which nothing else is known speaks with each heartbeat.
 EXPECTED: Final = (WorkerStatus.ALIVE, WorkerStatus.STOPPING)
 
-
 _STATE: Final = words.word(workers.c.id, func.extract("epoch", workers.c.seen_at))
 # Built once: every reaper asks it at every sweep.
 _STATES: Final = words.listing(_STATE).where(workers.c.status.in_(EXPECTED))

@@ -137,7 +137,7 @@ NONE_YET: Final = Counted("0 0")
 
 def name(session_id: SessionId, attempt: int) -> Named:
     """Of this attempt."""
-    return Named(f"{session_id} {attempt}")
+    return Named(words.of(session_id, attempt))
 
 
 def written(connection: Connection) -> dict[Named, Counted]:

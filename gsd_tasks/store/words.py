@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Select
 
+_BLANK: Final = " "
 _BETWEEN: Final = ","
 _WITHIN: Final = ":"
 
 
 def word(*parts: ColumnElement[Any]) -> ColumnElement[str]:
     """A row's: its parts, none of which has a comma, a colon or a blank in it, with a blank between them."""
-    return func.concat_ws(" ", *parts)
+    return func.concat_ws(_BLANK, *parts)
+
+
+def of(*parts: object) -> str:
+    """The same word, of the parts' values."""
+    return _BLANK.join(map(str, parts))
 
 
 def pair(name: ColumnElement[str], value: ColumnElement[str]) -> ColumnElement[str]:

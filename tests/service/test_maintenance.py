@@ -17,7 +17,7 @@ from gsd_tasks.domain.state import Status
 from gsd_tasks.service.maintenance import Maintenance
 from gsd_tasks.service.node import Node
 from gsd_tasks.settings import Settings
-from gsd_tasks.store import Claim, Database, leases, transitions
+from gsd_tasks.store import Claim, Connection, Database, leases, transitions
 from gsd_tasks.store.database import worker_name
 from tests.cluster import Cluster
 from tests.waiting import BOUND_S, until
@@ -176,6 +176,29 @@ def test_a_tick_during_a_sweep_does_nothing(
     go_on.set()
     sweep.join()
     assert len(sent) == 1
+
+
+def test_a_tick_during_a_look_at_the_leases_sweeps_all_the_same(
+    make: Callable[..., Maintenance], enqueue: Callable[..., SessionId], sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintenance, waiting = make(republish_s=3600), enqueue()
+    inside, go_on, states = threading.Event(), threading.Event(), leases.states
+
+    def look(connection: Connection) -> list[str]:
+        inside.set()
+        go_on.wait(BOUND_S)
+        return states(connection)
+
+    monkeypatch.setattr(leases, "states", look)
+    watch, sweep = threading.Thread(target=maintenance._watch), threading.Thread(target=maintenance.tick)
+    watch.start()
+    assert inside.wait(BOUND_S)
+    sweep.start()
+    sweep.join(0.2)  # as long as it would take to give up
+    go_on.set()
+    watch.join()
+    sweep.join()
+    assert sent == [waiting]
 
 
 def test_a_command_that_takes_long_holds_up_no_recovery(
