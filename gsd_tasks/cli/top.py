@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import sys
 import time
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
@@ -18,6 +18,7 @@ from gsd_tasks.cli.signals import Leave
 from gsd_tasks.domain.errors import Unavailable
 from gsd_tasks.domain.sanitize import one_line
 from gsd_tasks.domain.units import print_age, print_took
+from gsd_tasks.local.signals import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,18 +78,17 @@ def top(
 def _watch(client: Client, screen: Console, every: float) -> int:
     from rich.live import Live
 
-    resized: SimpleQueue[None] = SimpleQueue()
-    with _signals(resized):
+    with _signals() as wakeup:
         try:
             with Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:
-                _refresh(client, live, every, resized)
+                _refresh(client, live, every, wakeup)
         except Leave as leave:
             return exits.of_signal(leave.number)
         except KeyboardInterrupt:
             return exits.OK  # the way out of it
 
 
-def _refresh(client: Client, live: Live, every: float, resized: SimpleQueue[None]) -> NoReturn:
+def _refresh(client: Client, live: Live, every: float, wakeup: Wakeup) -> NoReturn:
     before, glance, trouble = None, None, None
     while True:
         due = time.monotonic() + every
@@ -99,11 +99,9 @@ def _refresh(client: Client, live: Live, every: float, resized: SimpleQueue[None
             trouble = str(error)
         live.update(_picture(glance, trouble, live.console), refresh=True)
         while (rest_s := due - time.monotonic()) > 0:
-            try:
-                resized.get(timeout=rest_s)
-            except Empty:
-                break
-            live.update(_picture(glance, trouble, live.console), refresh=True)
+            if select.select([wakeup], [], [], rest_s)[0]:
+                wakeup.drain()
+                live.update(_picture(glance, trouble, live.console), refresh=True)
 
 
 def _picture(glance: Glance | None, trouble: str | None, screen: Console) -> RenderableType:
@@ -181,17 +179,17 @@ def _rate(lines_per_s: float | None) -> str:
 
 
 @contextmanager
-def _signals(resized: SimpleQueue[None]) -> Iterator[None]:
-    """SIGTERM leaves as Ctrl-C does, and the terminal as it was; another size of it is told to `resized`."""
+def _signals() -> Iterator[Wakeup]:
+    """SIGTERM leaves as Ctrl-C does, and the terminal as it was; what is yielded wakes for another size of it, too."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise Leave(number)
 
-    # SimpleQueue.put is the one that may be called from a signal handler.
-    handlers = {signal.SIGTERM: leave, signal.SIGWINCH: lambda *_: resized.put(None)}
+    handlers = {signal.SIGTERM: leave, signal.SIGWINCH: lambda *_: None}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        with Wakeup() as wakeup:
+            yield wakeup
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

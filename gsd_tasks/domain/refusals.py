@@ -43,6 +43,10 @@ _REDIS: Final = (
         "GSD_REDIS_URL must call the server by a name that its certificate has",
     ),
     _Remedy(
+        ("key identifier", "not marked critical", "key usage extension", "alternative name extension"),
+        "Python 3.13 and newer take only certificates that say all that RFC 5280 asks for: make this one anew",
+    ),
+    _Remedy(
         ("certificate verify failed",),
         "ssl_ca_certs in GSD_REDIS_URL must name a file with the certificate of the server's authority",
     ),

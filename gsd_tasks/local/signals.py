@@ -13,31 +13,21 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: the
 ECHO_S: Final = 1.0  # a wrapper (make, uv run) passes on the Ctrl-C that the terminal has sent us already
 
 
-class StopRequests:
-    """Counts requests to stop, within its block. Readable (`fileno`) when one arrives. Main thread only.
+class Wakeup:
+    """Readable (`fileno`) when a signal has come, within its block. Main thread only.
 
-    `first` is the signal that the first of them was.
+    For who has handlers and waits: that of a signal which comes in the moment before the wait runs after it, unless
+    the wait is one for this, too.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.count = 0
-        self.first: signal.Signals | None = None
-        self._clock = clock
-        self._last = float("-inf")
-        self._reader, self._writer = socket.socketpair()
-        self._former: dict[signal.Signals, Any] = {}
-        self._former_fd = -1
-
     def __enter__(self) -> Self:
+        self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
         signal.set_wakeup_fd(self._former_fd)
         self._reader.close()
         self._writer.close()
@@ -52,6 +42,30 @@ class StopRequests:
                 pass
         except BlockingIOError:
             pass
+
+
+class StopRequests(Wakeup):
+    """Counts requests to stop, within its block. Readable when one arrives.
+
+    `first` is the signal that the first of them was.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
+        self.first: signal.Signals | None = None
+        self._clock = clock
+        self._last = float("-inf")
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        super().__exit__(kind, error, trace)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.first = self.first or signal.Signals(number)

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from psycopg import Pipeline
     from sqlalchemy import Connection
 
 #: In a connection's `info`.
@@ -67,7 +68,8 @@ class BoundedCursor(Cursor[Any]):
         if self.connection.info.transaction_status is not TransactionStatus.IDLE:
             return super().execute(query, *given, **options)
         begins = str(query).startswith("BEGIN")
-        with self.connection.pipeline():
+        with self.connection.pipeline() as pipeline:
+            _end_with_sync(pipeline)
             if not begins:
                 self._bound()
             super().execute(query, *given, **options)
@@ -78,3 +80,13 @@ class BoundedCursor(Cursor[Any]):
 
     def _bound(self) -> None:
         Cursor(self.connection).execute(_SET, [f"{self.milliseconds}ms"])
+
+
+def _end_with_sync(pipeline: Pipeline) -> None:
+    """Let a pipeline whose results are awaited at its end alone say nothing more after its Sync.
+
+    psycopg (3.3.9) asks for a Flush then, which changes nothing for a server. A pooler that has had the server's last
+    word by then takes it for the beginning of something, and keeps one of its few servers for whoever sent it.
+    """
+    fetch = pipeline._fetch_gen  # noqa: SLF001 - there is no other way to it
+    pipeline._fetch_gen = lambda *, flush: fetch(flush=False)  # type: ignore[method-assign]  # noqa: ARG005, SLF001

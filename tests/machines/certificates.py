@@ -13,6 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _USES: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+#: Certificates, and nothing else.
+_SIGNS: Final = x509.KeyUsage(
+    **dict.fromkeys(
+        (
+            *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+            *("crl_sign", "encipher_only", "decipher_only"),
+        ),
+        False,
+    ),
+    key_cert_sign=True,
+)
 
 
 class Authority:
@@ -22,18 +33,24 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
+        own = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        self._identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
         certificate = (
             _begun(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(own, critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.file = folder / f"{name}.crt"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, *hosts: str) -> tuple[Path, Path]:
-        """The files of a certificate for these hosts, and of its key."""
+    def sign(self, name: str, *hosts: str, is_identified: bool = True) -> tuple[Path, Path]:
+        """The files of a certificate for these hosts, and of its key. It says by which of the authority's, or not."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _begun(_named(name), self._name, key.public_key()).add_extension(_USES, critical=False)
+        if is_identified:
+            builder = builder.add_extension(self._identifier, critical=False)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(one) for one in hosts]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())

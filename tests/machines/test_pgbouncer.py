@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from gsd_tasks.domain.errors import DatabaseUnavailable
 from gsd_tasks.domain.state import Status
@@ -110,6 +111,23 @@ def test_a_statement_behind_it_waits_for_a_lock_as_long_as_it_may_and_nobody_els
     with pooled.connection() as connection:
         assert bounds(connection) == ("200ms", "0")
     assert kept(pgbouncer.url) == {("0", "0", 0)}
+
+
+def test_a_statement_behind_it_ends_with_its_sync(pooled: Database, tmp_path: Path) -> None:
+    """What comes after that would take one of the pool's connections, and nothing would give it back."""
+    with pooled.connection() as connection, (tmp_path / "trace").open("wb") as trace:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.pgconn.trace(trace.fileno())
+        for _ in range(20):
+            assert bounds(connection) == ("200ms", "0")
+        with pytest.raises(ProgrammingError):
+            connection.execute(text("SELECT 1 FROM nothing"))
+        assert bounds(connection) == ("200ms", "0")
+        driver.pgconn.untrace()
+        said = (tmp_path / "trace").read_text()
+    assert said.count("\tSync") == 22
+    assert "\tFlush" not in said
 
 
 def test_who_is_in_the_way_is_found_behind_it_and_can_be_ended(

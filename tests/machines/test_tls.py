@@ -180,6 +180,22 @@ def test_a_redis_that_lets_nobody_in_is_told_in_one_line(tls: Servers, tmp_path:
             assert all(password not in cluster.logs() for password in PASSWORDS)
 
 
+def test_a_certificate_that_this_python_does_not_take_is_told_apart() -> None:
+    """Since 3.13 it insists on what RFC 5280 asks for."""
+    with own_folder() as folder:
+        authority = Authority(folder, "authority")
+        files = certificate, key = authority.sign("bare", "localhost", is_identified=False)
+        give(*files)
+        options = ["--tls-port", "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+        with Redis(folder, *options, "--tls-ca-cert-file", str(authority.file), "--tls-auth-clients", "no") as redis:
+            asked = urlencode({"ssl_ca_certs": authority.file})
+            finding = server_checks.broker(f"rediss://:sesame@localhost:{redis.port}/0?{asked}")
+    if sys.version_info < (3, 13):
+        assert finding.state is not State.PROBLEM
+    else:
+        assert_one_line(str(finding.detail), "Missing Authority Key Identifier", "RFC 5280")
+
+
 def cli(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gsd_tasks", *arguments],
