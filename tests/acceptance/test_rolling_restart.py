@@ -278,7 +278,8 @@ def answer(url: str) -> int | None:
         with urllib.request.urlopen(url, timeout=2) as answered:
             return int(answered.status)
     except urllib.error.HTTPError as refused:
-        return refused.code
+        with refused:
+            return refused.code
     except OSError:
         return None
 

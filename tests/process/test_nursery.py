@@ -68,7 +68,8 @@ def test_a_shim_of_the_nursery_holds_nothing_but_its_own(bench: Bench, nursery: 
     first = bench.start("sleep", "60")
     second = bench.start("sleep", "60")
 
-    nurserys = descriptors(process(nursery).pid) - {os.devnull}
+    # Newer versions of libffi, which is behind ctypes, keep their own file open.
+    nurserys = {name for name in descriptors(process(nursery).pid) - {os.devnull} if "libffi" not in name}
     assert len(nurserys) == 1
     for one, other in ((first, second), (second, first)):
         held = descriptors(one.launched.shim_pid)
