@@ -43,6 +43,14 @@ class Frugal(bootsteps.StartStopStep):
 
     def stop(self, consumer: Any) -> None:
         """What has happened by now is told, before the connection goes."""
+        self._tell(consumer)
+
+    def shutdown(self, consumer: Any) -> None:
+        """So is what has happened since: Celery waits for what runs, and by then no loop calls anything later."""
+        self._tell(consumer)
+
+    @staticmethod
+    def _tell(consumer: Any) -> None:
         with contextlib.suppress(*consumer.connection_errors):
             consumer._flush_events()  # noqa: SLF001  (likewise)
 

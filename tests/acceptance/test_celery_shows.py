@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import redis
 from celery import Celery
 
@@ -40,10 +41,21 @@ def states(events: Events, session_id: object) -> list[str]:
     return [event["type"] for event in list(events) if event.get("uuid") == str(session_id)]
 
 
-def test_celery_shows_how_each_session_ended(cluster: Cluster, redis_url: str) -> None:
+@pytest.fixture
+def seldom(cluster: Cluster) -> list[str]:
+    """Options of a worker that sends its events when it is told to stop, but for the first."""
+    module = "from gsd_tasks import celery_consumer\n\ncelery_consumer.EVENTS_EVERY_S = 600\n"
+    (cluster.folder / "seldom.py").write_text(module)
+    return ["-I", "seldom"]
+
+
+@pytest.mark.parametrize("is_seldom", [False, True])
+def test_celery_shows_how_each_session_ended(
+    cluster: Cluster, redis_url: str, seldom: list[str], *, is_seldom: bool
+) -> None:
     secret = "the-prompt-itself"
     with watching(redis_url) as events:
-        process = cluster.worker()
+        process = cluster.worker("gsd", *(seldom if is_seldom else ()))
         folder, client = cluster.folder, cluster.client
         done = client.enqueue(command=["sh", "-c", f": {secret}"], working_dir=folder)
         failed = client.enqueue(command=["sh", "-c", "exit 4"], working_dir=folder, env={"SECRET": secret})
@@ -70,3 +82,20 @@ def test_celery_shows_how_each_session_ended(cluster: Cluster, redis_url: str) -
         reason = next(event["exception"] for event in events if event["type"] == "task-failed")
         assert "exit_code: the child exited with code 4" in reason
         assert secret not in json.dumps(events, default=str)
+
+
+def test_celery_shows_what_ended_while_its_worker_waited_for_it(
+    cluster: Cluster, redis_url: str, seldom: list[str]
+) -> None:
+    """By then its loop has ended, which a message wakes for that, and nobody calls what was to be called later."""
+    with watching(redis_url) as events:
+        process = cluster.worker("gsd", *seldom)
+        folder, client = cluster.folder, cluster.client
+        slow = ["sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.1; done"]
+        session = client.enqueue(command=slow, working_dir=folder, on_lost="requeue")
+        until(lambda: client.output(session.id))
+        process.send_signal(signal.SIGINT)
+        client.enqueue(command=["true"], working_dir=folder)
+        process.wait(BOUND_S)
+
+        until(lambda: "task-retried" in states(events, session.id), what="the last event")
