@@ -18,7 +18,7 @@ from gsd_tasks.cli.signals import Leave
 from gsd_tasks.domain.errors import Unavailable
 from gsd_tasks.domain.sanitize import one_line
 from gsd_tasks.domain.units import print_age, print_took
-from gsd_tasks.local.signals import Wakeup
+from gsd_tasks.local.signals import Wakeup, handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,11 +185,5 @@ def _signals() -> Iterator[Wakeup]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise Leave(number)
 
-    handlers = {signal.SIGTERM: leave, signal.SIGWINCH: lambda *_: None}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        with Wakeup() as wakeup:
-            yield wakeup
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled({signal.SIGTERM: leave, signal.SIGWINCH: lambda *_: None}), Wakeup() as wakeup:
+        yield wakeup

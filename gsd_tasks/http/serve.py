@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,9 +20,11 @@ from gsd_tasks.http.metrics_place import Place
 from gsd_tasks.http.protocol import BoundedProtocol
 from gsd_tasks.local.addresses import resolve_addresses
 from gsd_tasks.local.ports import is_free
+from gsd_tasks.local.signals import handled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from gsd_tasks.settings import Settings
@@ -112,16 +113,9 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-@contextmanager
-def _stopped_is_done() -> Iterator[None]:
+def _stopped_is_done() -> AbstractContextManager[None]:
     """When all is closed, the server sends itself once more the signal that it was stopped by: nobody need hear it."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    former = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    return handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM), lambda *_: None))
 
 
 def _why(error: OSError) -> str:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: the terminal was closed
 ECHO_S: Final = 1.0  # a wrapper (make, uv run) passes on the Ctrl-C that the terminal has sent us already
+
+
+@contextmanager
+def handled(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
+    """These handlers for the length of a block, and then the former ones again. Main thread only."""
+    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class Wakeup:
@@ -55,16 +67,15 @@ class StopRequests(Wakeup):
         self.first: signal.Signals | None = None
         self._clock = clock
         self._last = float("-inf")
-        self._former: dict[signal.Signals, Any] = {}
+        self._handled = handled(dict.fromkeys(STOP_SIGNALS, self._note))
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        self._handled.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(None, None, None)
         super().__exit__(kind, error, trace)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
