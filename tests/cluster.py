@@ -17,7 +17,10 @@ from gsd_tasks.domain.session import WorkerStatus
 from gsd_tasks.local.part import CELERY_PART
 from gsd_tasks.process.contain import kill_shim, shim_is_alive
 from gsd_tasks.settings import Settings
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
+
+#: What a worker takes at least.
+STARTS_S = 1.0
 
 
 class Cluster:
@@ -91,7 +94,7 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         """A worker that is ready to take sessions."""
         process = self.start_worker(name, *arguments, env=env)
-        until(lambda: self.is_up(process), timeout_s=BOUND_S, what=f"worker {name}")
+        until(lambda: self.is_up(process), what=f"worker {name}", first_look_s=STARTS_S / 10)
         return process
 
     def start_worker(

@@ -23,7 +23,7 @@ from gsd_tasks.store import Database
 from gsd_tasks.telemetry import otlp
 from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.cluster import Cluster
-from tests.databases import make_template, own_database
+from tests.databases import ease_entry, make_template, own_database
 from tests.ports import own_port
 
 # A crash of the host loses a test run, not somebody's sessions, and nobody has a replica of it: what is written for
@@ -81,6 +81,7 @@ def servers() -> Iterator[EmbeddedServers]:
             patch("gsd_tasks.local.embedded.choose_port", own_port),
             embedded_servers(folder / "s", extra_postgres_settings=FAST_POSTGRES) as running,
         ):
+            ease_entry(running)
             make_template(running)
             yield running
     finally:

@@ -13,11 +13,16 @@ FIRST_LOOK_S, LAST_LOOK_S, OF_WAITED = 0.01, 0.25, 0.1
 BOUND_S = 90.0
 
 
-def until(probe: Callable[[], T], *, timeout_s: float = BOUND_S, what: str = "it") -> T:
-    """The first true answer of `probe`; fails the test after `timeout_s`."""
+def until(
+    probe: Callable[[], T], *, timeout_s: float = BOUND_S, what: str = "it", first_look_s: float = FIRST_LOOK_S
+) -> T:
+    """The first true answer of `probe`; fails the test after `timeout_s`.
+
+    What takes a second in any case is not asked for every `first_look_s` of it.
+    """
     began = time.monotonic()
     while not (answer := probe()):
         waited_s = time.monotonic() - began
         assert waited_s < timeout_s, f"{what} did not happen within {timeout_s} s"
-        time.sleep(min(max(FIRST_LOOK_S, waited_s * OF_WAITED), LAST_LOOK_S))
+        time.sleep(min(max(first_look_s, waited_s * OF_WAITED), LAST_LOOK_S))
     return answer
