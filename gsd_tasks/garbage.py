@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Many more objects than Python's own 700: a few collections during a start, rather than some hundreds.
-RARELY: Final = 100_000
+#: Many more objects than Python's own 700, and than a start makes: looking through those once takes some 60 ms.
+RARELY: Final = 1_000_000
 _OFTEN: Final = gc.get_threshold()
 
 
@@ -30,6 +30,12 @@ def begun() -> None:
     """Collect as usual, and leave alone what is there by now. For a process that goes on for long."""
     gc.freeze()
     gc.set_threshold(*_OFTEN)
+
+
+def loaded() -> None:
+    """As `begun`, for a command that may go on for long or not; nothing in a process that did not `begin`."""
+    if gc.get_threshold()[0] == RARELY:
+        begun()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import typer
 
 from gsd_tasks.cli import exits
 from gsd_tasks.domain.errors import ConfigurationError
+from gsd_tasks.garbage import loaded
 
 if TYPE_CHECKING:
     from gsd_tasks.client import Client
@@ -23,7 +24,10 @@ def connect() -> Client:
     """
     from gsd_tasks.client import Client
 
-    return Client()
+    client = Client()
+    # Following a session may take days.
+    loaded()
+    return client
 
 
 def servers(settings: Settings, command: str) -> Addresses:

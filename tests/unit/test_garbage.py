@@ -30,6 +30,17 @@ def test_what_is_there_when_a_start_is_over_is_collected_no_more() -> None:
         gc.set_threshold(*usual)
 
 
+def test_a_command_that_has_loaded_what_it_needs_collects_as_usual_again_and_nobody_elses_process_is_touched() -> None:
+    says = "print(gc.get_threshold()[0], gc.get_freeze_count() > 0)"
+    told = "import gc; from gsd_tasks import garbage; {}; garbage.loaded(); " + says
+    found = [
+        subprocess.run([sys.executable, "-c", told.format(how)], capture_output=True, check=True, text=True).stdout
+        for how in ("pass", "garbage.begin()")
+    ]
+    usual = gc.get_threshold()[0]
+    assert found == [f"{usual} False\n", f"{usual} True\n"]
+
+
 def test_nothing_is_collected_in_a_block_that_needs_all_that_it_makes() -> None:
     with suppress(ZeroDivisionError), garbage.left_alone():
         assert not gc.isenabled()
