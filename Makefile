@@ -52,7 +52,7 @@ imports: install ## Who may import what
 	$(BIN)/lint-imports --no-logo
 
 suite: install ## All tests; ARGS='-k claim' for some
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 chaos: install ## A cluster under attack; SEED=7 FAULTS=500 for another schedule
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)

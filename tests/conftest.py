@@ -25,6 +25,7 @@ from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.cluster import Cluster
 from tests.databases import ease_entry, make_template, own_database
 from tests.ports import own_port
+from tests.together import pytest_xdist_make_scheduler
 
 # A crash of the host loses a test run, not somebody's sessions, and nobody has a replica of it: what is written for
 # those two alone is left out. What a client sees of a commit, `synchronous_commit` among it, is as it is in earnest.
@@ -43,7 +44,7 @@ MEMORY = Path("/dev/shm")
 SERVERS_NEED_BYTES = 2**30
 PREFIX, LOCK = "gsd-servers-", "lock"
 
-__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol"]
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_xdist_make_scheduler"]
 
 # Made-up examples are the same wherever the suite runs, as Hypothesis has it in CI, and none is too slow: how long one
 # takes says how busy the machine is. `--hypothesis-profile random` makes others each time.

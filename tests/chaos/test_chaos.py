@@ -23,7 +23,7 @@ SEED = 2488
 FAULTS = 30
 ENDS_WITHIN_S = BOUND_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @contextmanager

@@ -43,8 +43,6 @@ QUIET_S = 0.15
 #: A connection that hung is given up, or speaks again, 15 s after it was cut at the latest; then there is a new one.
 BACK_WITHIN_S = BOUND_S
 
-pytestmark = pytest.mark.xdist_group("chaos")
-
 
 @pytest.fixture
 def namespaces() -> None:

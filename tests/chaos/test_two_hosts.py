@@ -40,8 +40,6 @@ CLEARED_WITHIN_S: Final = LEASE_S + FREEZE_BOUND_S + BOUND_S
 FOLDERS: Final = "folders"
 KIND: Final = os.environ.get("GSD_TEST_HOSTS", "namespaces")
 
-pytestmark = pytest.mark.xdist_group("chaos")
-
 
 @pytest.fixture
 def cables() -> Iterator[bool]:

@@ -79,8 +79,6 @@ NOBODYS: Final = "nobody's"
 OF_A_DAY: Final = min(ENDED, 864_000)
 MANY: Final = 100
 
-pytestmark = pytest.mark.xdist_group("plans")
-
 
 class Scene(NamedTuple):
     """What statements are tried on."""
