@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -11,9 +12,15 @@ from gsd_tasks.domain.errors import ConfigurationError
 from gsd_tasks.garbage import loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gsd_tasks.client import Client
     from gsd_tasks.local.addresses import Addresses
     from gsd_tasks.settings import Settings
+    from gsd_tasks.store import Database
+
+#: Who works on the database itself gives up where somebody's lock is in the way for longer.
+LOCK_TIMEOUT_S: Final = 2.0
 
 
 def connect() -> Client:
@@ -47,6 +54,25 @@ def servers(settings: Settings, command: str) -> Addresses:
             f"`gsd-tasks {command}` works on the servers themselves, not over GSD_API_URL: run it where"
             " GSD_DATABASE_URL and GSD_REDIS_URL are set"
         ) from error
+
+
+@contextmanager
+def opened(settings: Settings, command: str) -> Iterator[tuple[Database, Addresses]]:
+    """The database that is among the `servers`, for the length of a block.
+
+    Raises:
+        ConfigurationError: they are not named.
+    """
+    from gsd_tasks.store import Database
+
+    addresses = servers(settings, command)
+    database = Database(addresses.database_url, name=f"gsd-tasks {command}", lock_timeout_s=LOCK_TIMEOUT_S)
+    # A prune may take hours.
+    loaded()
+    try:
+        yield database, addresses
+    finally:
+        database.close()
 
 
 def part_settings(part: str) -> Settings:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsd_tasks.cli import asked
-from gsd_tasks.cli.connection import servers
+from gsd_tasks.cli.connection import opened
 from gsd_tasks.cli.reading import Json
 from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.errors import UsageError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gsd_tasks.service.retention import Prune
     from gsd_tasks.settings import Settings
     from gsd_tasks.store import Database
-
-LOCK_TIMEOUT_S: Final = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -70,22 +68,17 @@ def prune(
     gone, recoveries, tokens that have expired or were revoked.
     """
     from gsd_tasks.settings import read_settings
-    from gsd_tasks.store import Database
     from gsd_tasks.telemetry import configure_logs
 
     settings = read_settings()
     configure_logs(settings)
     rule = _rule(settings, older_than, keep, status)
-    addresses = servers(settings, "prune")
-    database = Database(addresses.database_url, name="gsd-tasks prune", lock_timeout_s=LOCK_TIMEOUT_S)
-    try:
+    with opened(settings, "prune") as (database, _):
         _check(database)
         if dry_run:
             _print_prunable(_foresee(database, rule), limit, json=json)
         else:
             _print_pruned(_run(_begin(database, settings, rule, archive, limit)), json=json)
-    finally:
-        database.close()
 
 
 def _rule(settings: Settings, older_than: str | None, keep: int | None, status: list[str] | None) -> Rule:

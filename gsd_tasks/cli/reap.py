@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsd_tasks.cli.connection import servers
+from gsd_tasks.cli.connection import opened
 from gsd_tasks.cli.reading import Json
 from gsd_tasks.cli.shapes import print_json
 from gsd_tasks.domain.units import print_age, print_duration
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from gsd_tasks.service.reap_by_hand import Outcome
     from gsd_tasks.store import Database
     from gsd_tasks.store.expiry import Expired
-
-LOCK_TIMEOUT_S: Final = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -41,14 +39,11 @@ def reap(
     It watches the leases that have expired for the time of one, as they may still be renewed.
     """
     from gsd_tasks.settings import read_settings
-    from gsd_tasks.store import Database
     from gsd_tasks.telemetry import configure_logs
 
     settings = read_settings()
     configure_logs(settings)
-    addresses = servers(settings, "reap")
-    database = Database(addresses.database_url, name="gsd-tasks reap", lock_timeout_s=LOCK_TIMEOUT_S)
-    try:
+    with opened(settings, "reap") as (database, addresses):
         found = _expired(database)
         if dry_run:
             _print_expired(found, json=json)
@@ -56,8 +51,6 @@ def reap(
         _print_outcome(_recover(database, found, settings.lease_s), json=json)
         if found:
             _publish(database, addresses.redis_url)
-    finally:
-        database.close()
 
 
 def _expired(database: Database) -> Sequence[Expired]:
