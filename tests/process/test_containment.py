@@ -198,6 +198,18 @@ def test_the_sweep_spares_other_attempts(bench: Bench) -> None:
     assert not running.link.status().ended
 
 
+def test_a_sweep_kills_before_it_gives_up(bench: Bench) -> None:
+    """However long it took to find what there is. To stop it, and leave it at that, would leave it for good."""
+    running = bench.start("sleep", "60")
+    os.kill(running.launched.shim_pid, signal.SIGSTOP)
+    child = running.launched.child_pid
+
+    sweep_marker(running.folder.name.rpartition("-")[0], 1, patience_s=0)
+
+    eventually(lambda: not tree.read_proc(child))
+    os.kill(running.launched.shim_pid, signal.SIGCONT)
+
+
 def test_a_tree_that_forks_without_pause_is_ended(bench: Bench) -> None:
     """A walk through it never sees all of it; that does not help it."""
     forks = """

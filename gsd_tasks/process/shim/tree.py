@@ -106,9 +106,10 @@ def own_children() -> list[Proc]:
 
 
 def kill_all(find: Find, reap: Callable[[], object], patience_s: float) -> list[Proc]:
-    """Kill what `find` finds until it is gone, others' children too; what is left when patience ends.
+    """Kill what `find` finds, others' children too, until it is gone; what is left when patience ends.
 
-    `reap` is called meanwhile, for zombies. What forks and exits faster than /proc can be read may escape.
+    All are killed once at least. `reap` is called meanwhile, for zombies. What forks and exits faster than /proc can be
+    read may escape.
     """
     known: dict[tuple[int, int], Proc] = {}
 
@@ -119,9 +120,11 @@ def kill_all(find: Find, reap: Callable[[], object], patience_s: float) -> list[
 
     give_up_at = time.monotonic() + patience_s
     pause_s = _SHORTEST_PAUSE_S
-    while (left := _stop_all(find_known)) and time.monotonic() < give_up_at:
+    killed = False  # on a machine that stalls, finding them may take all the patience there is
+    while (left := _stop_all(find_known)) and not (killed and time.monotonic() >= give_up_at):
         for proc in left:
             send(proc, signal.SIGKILL)
+        killed = True
         reap()
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
