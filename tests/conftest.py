@@ -24,6 +24,7 @@ from gsd_tasks.telemetry import otlp
 from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.cluster import Cluster
 from tests.databases import ease_entry, make_template, own_database
+from tests.late import pytest_runtest_call
 from tests.ports import own_port
 from tests.together import pytest_xdist_make_scheduler
 
@@ -44,7 +45,12 @@ MEMORY = Path("/dev/shm")
 SERVERS_NEED_BYTES = 2**30
 PREFIX, LOCK = "gsd-servers-", "lock"
 
-__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_xdist_make_scheduler",
+]
 
 # Made-up examples are the same wherever the suite runs, as Hypothesis has it in CI, and none is too slow: how long one
 # takes says how busy the machine is. `--hypothesis-profile random` makes others each time.

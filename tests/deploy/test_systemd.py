@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ from gsd_tasks.process.survival import KillMode, Surroundings, Unit, judge
 from gsd_tasks.service.node import LAST_WORDS_S
 from gsd_tasks.settings import Settings
 from tests.cluster import Cluster
+from tests.go import Go
 from tests.waiting import BOUND_S, until
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
@@ -152,15 +152,15 @@ def test_restarting_a_workers_unit_interrupts_nothing(cluster: Cluster, units: S
     client = cluster.client
     first = units.start(WORKER, "1")
     until(lambda: cluster.is_up(first), timeout_s=BOUND_S)
+    go = Go(cluster.folder)
     session = client.enqueue(command=["sh", "-c", "echo one; read x < go; echo two"], working_dir=cluster.folder)
-    os.mkfifo(cluster.folder / "go")
     until(lambda: len(client.output(session.id)) == 1, timeout_s=BOUND_S)
 
     first.send_signal(signal.SIGTERM)
     assert first.wait(float(read_unit(WORKER)["Service"]["TimeoutStopSec"][0])) == 0
     second = units.start(WORKER, "1")
     until(lambda: any(entry.reason is Reason.ADOPTED for entry in client.history(session.id)), timeout_s=BOUND_S)
-    (cluster.folder / "go").write_text("\n")
+    go.say()
 
     done = client.wait(session.id, timeout_s=BOUND_S)
     assert (done.status, done.attempt) == (Status.COMPLETED, 1)

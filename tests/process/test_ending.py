@@ -15,6 +15,7 @@ import pytest
 from gsd_tasks.process.launch import Launched
 from gsd_tasks.process.link import ShimGone
 from gsd_tasks.process.spool.exits import EndedBy
+from tests.go import Go
 from tests.process.bench import FAR_S, Bench, Running, eventually
 
 IGNORES_TERM = """
@@ -177,17 +178,21 @@ def test_closing_its_output_is_not_taken_for_its_end(bench: Bench) -> None:
     assert finished.record.exit_code == 5
 
 
-def test_a_spool_that_cannot_be_written_ends_the_child_and_says_why(bench: Bench) -> None:
+def test_a_spool_that_cannot_be_written_ends_the_child_and_says_why(bench: Bench, tmp_path: Path) -> None:
     """An exact prefix is kept. Here by a limit on the shim's files, which any user may set."""
-    code = "import os, sys\nsys.stdin.readline()\nwhile True: os.write(1, b'0123456789' * 1000)"
-    running = _limited(bench, code, 1 << 20)
+    go = Go(tmp_path)
+    code = "import os, sys\nopen(sys.argv[1]).read()\nwhile True: os.write(1, b'0123456789' * 1000)"
+    running = bench.start_python(code, str(go))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(running.launched.shim_pid, resource.RLIMIT_FSIZE, (1 << 20, hard))
 
+    go.say()
     finished = running.finish()
 
     assert finished.record.ended_by is EndedBy.SPOOL_FAILED
     assert finished.record.detail == "File too large (errno 27)"
     assert len(finished.stdout) == finished.record.stdout_bytes > 0
-    assert finished.stdout == (b"0123456789" * 200_000)[: len(finished.stdout)]
+    assert finished.stdout == (b"0123456789" * 200_000)[: finished.record.stdout_bytes]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -219,10 +224,3 @@ def test_after_the_end_there_is_nobody_to_talk_to(bench: Bench) -> None:
 
     with pytest.raises(ShimGone):
         running.link.status()
-
-
-def _limited(bench: Bench, code: str, bytes_: int) -> Running:
-    running = bench.start_python(code, stdin=b"x" * (1 << 20))
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.prlimit(running.launched.shim_pid, resource.RLIMIT_FSIZE, (bytes_, hard))
-    return running

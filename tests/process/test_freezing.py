@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gsd_tasks.process.shim import tree
 from gsd_tasks.process.spool.exits import EndedBy
+from tests.go import Go
 from tests.process.bench import FAR_S, Bench, Running, eventually
 
 # The child, a grandchild in a session of its own, and their moments of work.
@@ -175,15 +176,17 @@ def test_an_end_that_takes_longer_than_the_deadline_is_cut_short(bench: Bench) -
     assert running.finish().record.exit_signal == signal.SIGKILL
 
 
-def test_frozen_time_counts_for_no_timeout(bench: Bench) -> None:
+def test_frozen_time_counts_for_no_timeout(bench: Bench, tmp_path: Path) -> None:
     """Neither the wall clock's nor the silence's."""
-    running = bench.start("sh", "-c", "echo ready; sleep 0.2; echo done", timeout_s=4, idle_timeout_s=4)
+    go = Go(tmp_path)
+    running = bench.start("sh", "-c", f"echo ready; read x < {go}; echo done", timeout_s=4, idle_timeout_s=4)
     running.wait_for_output(b"ready")
     running.link.set_deadline(0)
     eventually(lambda: running.link.status().frozen)
     pass_time(4.2)
 
     running.link.set_deadline(boot_s(FAR_S))
+    go.say()
     finished = running.finish()
 
     assert finished.stdout == b"ready\ndone\n"
@@ -240,8 +243,9 @@ def test_a_shim_that_never_goes_on_leaves_nothing_behind(bench: Bench, tmp_path:
     assert (record.exit_signal, record.ended_by) == (signal.SIGKILL, EndedBy.LEASE_LOST)
 
 
-def test_time_in_a_freeze_that_the_shim_slept_through_counts_for_no_timeout(bench: Bench) -> None:
-    running = bench.start("sh", "-c", "echo ready; sleep 0.2; echo done", timeout_s=4, idle_timeout_s=4)
+def test_time_in_a_freeze_that_the_shim_slept_through_counts_for_no_timeout(bench: Bench, tmp_path: Path) -> None:
+    go = Go(tmp_path)
+    running = bench.start("sh", "-c", f"echo ready; read x < {go}; echo done", timeout_s=4, idle_timeout_s=4)
     running.wait_for_output(b"ready")
     running.link.set_deadline(boot_s(0.05))
     os.kill(running.launched.shim_pid, signal.SIGSTOP)
@@ -249,6 +253,7 @@ def test_time_in_a_freeze_that_the_shim_slept_through_counts_for_no_timeout(benc
 
     os.kill(running.launched.shim_pid, signal.SIGCONT)
     running.link.set_deadline(boot_s(FAR_S))
+    go.say()
     finished = running.finish()
 
     assert finished.stdout == b"ready\ndone\n"

@@ -14,6 +14,7 @@ import pytest
 from gsd_tasks.process import link as linking
 from gsd_tasks.process.link import News, ShimGone, ShimLink, ShimSilent
 from gsd_tasks.process.shim.protocol import PROTOCOL
+from tests.go import Go
 from tests.process.bench import Bench, Running, eventually
 from tests.waiting import BOUND_S
 
@@ -94,13 +95,15 @@ def test_a_wait_can_be_woken_from_another_thread(any_bench: Bench) -> None:
         assert news.wait(0)
 
 
-def test_a_child_that_writes_without_pause_does_not_flood_its_follower(any_bench: Bench) -> None:
+def test_a_child_that_writes_without_pause_does_not_flood_its_follower(any_bench: Bench, tmp_path: Path) -> None:
     """One word for each time it is asked."""
-    running = any_bench.start("yes")
+    go = Go(tmp_path)
+    running = any_bench.start("sh", "-c", f"read x < {go}; yes | head -c 20000000; exec sleep 600")
     with connect(running) as connection:
         assert ask(connection, b'{"do": "follow"}\n')["ok"]
         connection.sendall(b"\n")
-        eventually(lambda: running.link.status().stdout_bytes > 10 << 20)
+        go.say()
+        eventually(lambda: running.link.status().stdout_bytes == 20_000_000)
 
         assert connection.recv(4096) == b"\n"
         connection.setblocking(False)

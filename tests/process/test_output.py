@@ -16,6 +16,7 @@ from gsd_tasks.domain.session import Stream
 from gsd_tasks.process.link import News
 from gsd_tasks.process.spool.exits import read_exit
 from gsd_tasks.process.spool.reader import SpoolReader
+from tests.go import Go
 from tests.process.bench import Bench, eventually
 from tests.waiting import BOUND_S
 
@@ -77,19 +78,21 @@ def test_records_carry_the_time_of_their_writing(any_bench: Bench) -> None:
     assert ended.started_at_ns <= record.written_at_ns <= ended.ended_at_ns
 
 
-def test_300_megabytes_need_little_memory_and_little_disk(any_bench: Bench) -> None:
+def test_300_megabytes_need_little_memory_and_little_disk(any_bench: Bench, tmp_path: Path) -> None:
     """The shim stays small, and the reader trims what it has."""
-    code = "import os\nblock = os.urandom(1 << 20)\nfor _ in range(300): os.write(1, block)"
-    running = any_bench.start_python(code)
-    peak_kib = got = 0
+    go = Go(tmp_path)
+    code = "import os, sys\nblock = os.urandom(1 << 20)\nfor _ in range(300): os.write(1, block)\n"
+    running = any_bench.start_python(code + "open(sys.argv[1]).read()", str(go))
+    got = 0
     with SpoolReader(running.folder) as reader, News(running.folder) as news:
         while got < 300 << 20:
-            for record in reader.read():
-                got += len(record.payload)
-            reader.trim(reader.counts.stdout, reader.counts.stderr)
-            peak_kib = max(peak_kib, _peak_rss_kib(running.launched.shim_pid))
-            news.wait(5)
+            while records := reader.read():
+                got += sum(len(record.payload) for record in records)
+                reader.trim(reader.counts.stdout, reader.counts.stderr)
+            news.wait(0.1)
+    peak_kib = _peak_rss_kib(running.launched.shim_pid)
 
+    go.say()
     assert running.launched.wait(BOUND_S)
     assert 0 < peak_kib < 40_000
     assert len(list(running.folder.glob("*.seg"))) == 1
