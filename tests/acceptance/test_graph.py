@@ -31,11 +31,13 @@ KILLS: Final = max(2, SESSIONS // 25)
 LEASE_S: Final = 30
 SEED: Final = int(os.environ.get("GSD_TEST_SEED", "0")) or time.time_ns()
 #: Each run has a file of its own, made by it alone (O_EXCL), with the moments of its start and its end; two of one
-#: session that run at once cannot both have its lock.
+#: session that run at once cannot both have its lock. No more end than there are lines in `may_end`, or a few: whoever
+#: kills finds somebody to kill.
 JOB: Final = """
 exec 9>>"$0.lock"; flock -n 9 || echo "$0" >>overlaps
 now=$(date +%s%N); run=1; set -C; until echo "$now" 2>/dev/null >"$0.$run"; do run=$((run + 1)); done
-sleep "0.$1"; date +%s%N >>"$0.$run"
+sleep "0.$1"; until [ "$(sort -u ended | wc -l)" -lt "$(wc -l <may_end)" ]; do sleep 0.05; done
+date +%s%N >>"$0.$run"
 echo "$0" >>ended; exit "$2"
 """
 
@@ -143,6 +145,7 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
     folder = tmp_path / "runs"
     folder.mkdir()
     (folder / "ended").touch()
+    (folder / "may_end").touch()
     cluster.maintenance()
     killer = Killer(cluster, chance)
     requests = [node.request(folder, chance.randint(1, 30)) for node in nodes]
@@ -157,10 +160,12 @@ def test_a_graph_runs_once_and_in_order_while_workers_are_killed(cluster: Cluste
     to_run = sum(reason is not Reason.DEPENDENCY for _, reason in expected(nodes).values())
     for kill in range(1, KILLS + 1):
         goal = to_run * kill // (KILLS + 1)
+        (folder / "may_end").write_text("\n" * goal)
         until(lambda goal=goal: ended() >= goal, timeout_s=2 * BOUND_S, what=f"{goal} sessions to end")  # type: ignore[misc]
-        if kill % 2:  # the first one too, after which there is enough left to run
+        if kill % 2 == 0:
             killer.kill_shim()
         killer.kill_worker()
+    (folder / "may_end").write_text("\n" * 2 * SESSIONS)
 
     def now() -> dict[str, Session]:
         return {ref: cluster.client.get(session.id) for ref, session in submitted.items()}
