@@ -39,8 +39,9 @@ def test_a_new_worker_streams_on_what_a_killed_one_was_running(cluster: Cluster)
     for session in sessions:
         until(lambda s=session: cluster.client.get(s.id).seq > standing[s.id], timeout_s=BOUND_S)  # type: ignore[misc]
     took_s = time.monotonic() - started_at
+    # It streams before its consumer begins to answer, and to take messages, if it has room.
+    until(lambda: len(_active(cluster)) == 3)
     assert cluster.client.get(waiting.id).status is Status.QUEUED
-    assert len(_active(cluster)) == 3
     (cluster.folder / "gate").touch()
 
     for session in sessions:

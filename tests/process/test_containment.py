@@ -204,7 +204,7 @@ def test_a_sweep_kills_before_it_gives_up(bench: Bench) -> None:
     os.kill(running.launched.shim_pid, signal.SIGSTOP)
     child = running.launched.child_pid
 
-    sweep_marker(running.folder.name.rpartition("-")[0], 1, patience_s=0)
+    sweep_marker(running.folder.name.removesuffix("-1"), 1, patience_s=0)
 
     eventually(lambda: not tree.read_proc(child))
     os.kill(running.launched.shim_pid, signal.SIGCONT)

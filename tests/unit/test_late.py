@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import late
+from tests.pytest_apart import run_pytest
 
-ROOT = Path(__file__).parents[2]
 TOLD = """
 import time
 from pathlib import Path
@@ -28,9 +25,6 @@ def test_how_long():
 def test_each_line_of_a_test_waits_once(tmp_path: Path, late_s: str, least_s: float, most_s: float) -> None:
     (tmp_path / "test_late.py").write_text(TOLD)
 
-    asked = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", str(tmp_path)]
-    command = [sys.executable, "-m", "pytest", *asked, "-p", late.__name__, str(tmp_path)]
-    environment = {**os.environ, "GSD_TEST_LATE_S": late_s}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    run_pytest(tmp_path, late, GSD_TEST_LATE_S=late_s)
 
     assert least_s <= float((tmp_path / "took").read_text()) < most_s

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 from tests import together
+from tests.pytest_apart import ROOT, run_pytest
 
-ROOT = Path(__file__).parents[2]
 TOLD = """
 import os
 from pathlib import Path
@@ -34,9 +32,7 @@ def test_a_group_stays_in_one_process(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(TOLD)
 
-    asked = ["-q", "-n", "3", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", str(tmp_path)]
-    command = [sys.executable, "-m", "pytest", *asked, "-p", together.__name__, str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    run_pytest(tmp_path, together, "-n", "3")
 
     where = {
         group: {found.read_text() for path in paths for found in path.parent.glob(f"{path.stem} *")}
