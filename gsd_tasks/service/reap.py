@@ -54,6 +54,10 @@ class Reaper:
         """When the next sweep could recover something that this one could not, on the reaper's clock."""
         return self._due_at
 
+    def has_tried(self, lease: Held) -> bool:
+        """Whether this one, which had expired and is still there, had stood still for long enough at the last look."""
+        return self._leases.still_for_s(lease.state) >= self._lease_s
+
     @property
     def looked_at(self) -> float:
         """When it last looked at the leases, on its clock."""

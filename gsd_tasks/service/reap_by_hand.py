@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Looks in the time of a lease.
 LOOKS: Final = 20
 LONGEST_STEP_S: Final = 1.0
+#: Sweeps for what could be recovered and is not: the first one may end a connection that is in the way.
+TRIES: Final = 3
 
 
 @dataclass(slots=True)
@@ -47,19 +49,20 @@ class Outcome:
 def recover_expired(database: Database, expired: Sequence[Expired], *, lease_s: float) -> Outcome:
     """Watch these leases for the time of one, and recover what stands still; takes that long, or less if none does.
 
-    Another lease that has fallen silent meanwhile is recovered along with them.
+    More where this process or the database stands still meanwhile: such a pause hardly counts as watching. Another
+    lease that has fallen silent is recovered along with them.
 
     Raises:
         DatabaseUnavailable: the watching would have to begin anew.
     """
     outcome, reaper, watched = Outcome(), Reaper(lease_s=lease_s), [one.lease.state for one in expired]
-    step_s = min(lease_s / LOOKS, LONGEST_STEP_S)
-    give_up_at = time.monotonic() + lease_s + 2 * step_s
+    step_s, tries = min(lease_s / LOOKS, LONGEST_STEP_S), 0
     while True:
         outcome.add(reaper.sweep(database))
         with database.connection() as connection:
             waiting = leases.held_still(connection, watched)
-        if not waiting or time.monotonic() > give_up_at:
+        tries += all(map(reaper.has_tried, waiting))
+        if not waiting or tries == TRIES:
             break
         time.sleep(step_s)
     outcome.locked = [lease.session_id for lease in waiting]

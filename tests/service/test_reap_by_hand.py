@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -17,8 +19,10 @@ from sqlalchemy import text
 
 from gsd_tasks.domain.session import Holder, OnLost, Session, SessionId, WorkerStatus
 from gsd_tasks.domain.state import Reason, Status
+from gsd_tasks.service import reap_by_hand
 from gsd_tasks.service.node import Node
-from gsd_tasks.store import Claim, Database, leases, nodes, transitions
+from gsd_tasks.service.reap_by_hand import Outcome, recover_expired
+from gsd_tasks.store import Claim, Database, expiry, leases, nodes, transitions
 from tests.waiting import BOUND_S
 
 LEASE_S = 2
@@ -146,6 +150,19 @@ def test_a_holder_that_comes_back_meanwhile_keeps_its_session(
     out, _ = process.communicate(timeout=BOUND_S)
     assert out == f"{claim.session.id} goes on: its worker is back\n"
     assert now(claim.session.id).status is Status.RUNNING
+
+
+def test_one_that_stood_still_itself_watches_on(
+    database: Database, expired: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot know what could have moved meanwhile, and does not say that somebody else is in its way."""
+    session_id = expired().session.id
+    pauses_s = iter([2 * LEASE_S])
+    held_up = SimpleNamespace(sleep=lambda s: time.sleep(next(pauses_s, s)), monotonic=time.monotonic)
+    monkeypatch.setattr(reap_by_hand, "time", held_up)
+    with database.connection() as connection:
+        found = expiry.expired(connection)
+    assert recover_expired(database, found, lease_s=LEASE_S) == Outcome(requeued=[session_id])
 
 
 def test_what_somebody_has_locked_is_said_to_be(reap: Reap, expired: Callable[..., Claim], database_url: str) -> None:
