@@ -126,6 +126,11 @@ class Cluster:
         self.celery("worker", "-P", "solo", "-Q", "maint", "-n", "maint@%h", *plain, env=env)
         self.celery("beat", "-s", str(self.folder / "schedule"), "--pidfile=", "-l", "WARNING", env=env)
 
+    def wait_until_clean(self) -> None:
+        """Until no session has anything left on disk: a worker clears up after it has told the end."""
+        kept = ("spool/*/*", "sessions/*")
+        until(lambda: not [path for kind in kept for path in self.state_dir.glob(kind)], what="an empty state folder")
+
     def kill_shims(self) -> None:
         """Every one of this cluster's, with what it runs."""
         for lock in self.state_dir.glob("spool/*/*/*/shim.lock"):

@@ -2,7 +2,8 @@
 
 Ids, ports and the home folder are remembered: where the page names one again, it has to be the one that was seen, and
 in a command it stands for that. Times, durations, costs, sizes, names of hosts and models and long numbers may be any.
-A line `...` stands for any lines, and `...` within one for any text. How far columns are apart does not matter.
+A line `...` stands for any lines, and `...` within one for any text. How far columns are apart does not matter, nor
+whether a session had to wait for a worker.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _KINDS = {
 }
 _SHOWN = re.compile("|".join(f"(?P<{kind}>{written})" for kind, (written, _) in _KINDS.items()))
 _REMEMBERED = ("id", "port")
+_WAITS = "gsd-tasks: waiting for a worker: "
 
 
 class Shown:
@@ -103,4 +105,4 @@ def _remembered(shown: str) -> list[str]:
 
 
 def _stripped(seen: str) -> str:
-    return "".join(f"{line.rstrip()}\n" for line in seen.splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in seen.splitlines() if not line.startswith(_WAITS))

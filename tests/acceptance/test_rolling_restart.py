@@ -158,7 +158,7 @@ def test_a_rolling_restart_of_every_process_interrupts_no_session_and_loses_no_r
     assert told == written[:LONG]
     adopted = [session for session in sessions if Reason.ADOPTED in reasons(cluster.client, session)]
     assert len(adopted) >= LONG
-    assert list(cluster.state_dir.glob("spool/*/*")) == []
+    cluster.wait_until_clean()
 
 
 def test_a_beat_that_is_told_to_stop_in_the_middle_of_a_tick_ends(cluster: Cluster) -> None:

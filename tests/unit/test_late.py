@@ -25,6 +25,6 @@ def test_how_long():
 def test_each_line_of_a_test_waits_once(tmp_path: Path, late_s: str, least_s: float, most_s: float) -> None:
     (tmp_path / "test_late.py").write_text(TOLD)
 
-    run_pytest(tmp_path, late, GSD_TEST_LATE_S=late_s)
+    run_pytest(tmp_path, late, env={"GSD_TEST_LATE_S": late_s})
 
     assert least_s <= float((tmp_path / "took").read_text()) < most_s

@@ -27,6 +27,7 @@ def shown() -> Shown:
         ("data  /home/you/.local on gsd@vm", "data    /tmp/home/.local on gsd@big.example"),
         ("first\n...\nlast", "first\none\ntwo\nlast"),
         ('{"id":1,...}', '{"id":1,"more":{}}'),
+        ("queued\nstarted", "queued\ngsd-tasks: waiting for a worker: 0 of 3 slots are busy\nstarted"),
     ],
 )
 def test_times_costs_names_and_what_is_left_out_may_be_any(shown: Shown, page: str, seen: str) -> None:
