@@ -122,6 +122,11 @@ class Ear:
         self._subscription = subscription
         return True
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it is subscribed, as far as it knows."""
+        return self._subscription is not None
+
     def wait(self, timeout_s: float) -> str | None:
         """The next message, or None when none came in time or Redis is away.
 

@@ -208,8 +208,11 @@ class Node:
                 nodes.seen(connection, self.id, status or present, has_credentials=can_talk)
 
     def _listen(self) -> None:
-        # Bells for other workers' sessions are heard too: a look costs one renewal of at most three leases.
-        if self._ear.wait(LISTEN_S) is not None:
+        was_listening = self._ear.is_listening
+        heard = self._ear.wait(LISTEN_S)
+        # What rang before it began to listen, it has not heard. And bells for other workers' sessions are heard too: a
+        # look costs one renewal of at most three leases.
+        if heard is not None or (self._ear.is_listening and not was_listening):
             self.keeper.hurry()
 
     def _clear(self) -> None:

@@ -104,6 +104,8 @@ class Reaper:
     def _recover(self, database: Database) -> Recovered:
         with database.connection() as connection:
             self._look(connection)
+            # Now, and not when this is done: a worker has fallen silent as its leases have, and is gone when they are.
+            self._workers.look(nodes.states(connection))
             still = leases.held_still(connection, self._leases.still_for(self._lease_s))
             silent = [lease for lease in still if self._is_silent(lease)]
             recovered = transitions.recover(connection, silent)
@@ -151,7 +153,6 @@ class Reaper:
 
     def _mark_gone(self, database: Database) -> None:
         with database.connection() as connection:
-            self._workers.look(nodes.states(connection))
             names = nodes.mark_gone(connection, self._workers.still_for(self._lease_s))
         if names:
             self._log.warning("workers have gone", workers=names)

@@ -106,7 +106,7 @@ def test_a_cut_stream_breaks_off_after_so_many_events() -> None:
 
 
 def test_pings_come_before_the_rest_of_an_answer() -> None:
-    with OfflineModel([Pings(seconds=0.3, after=3, every_s=0.01, answer=Text("At last."))]) as model:
+    with OfflineModel([Pings(seconds=1, after=3, every_s=0.01, answer=Text("At last."))]) as model:
         kinds = [event["type"] for event in events(ask(model.base_url, "a", stream=True))]
 
     assert kinds[:6] == ["message_start", "ping", "content_block_start", "ping", "ping", "ping"]

@@ -19,9 +19,12 @@ from gsd_tasks.domain.state import Reason, Status
 from tests.cli.conftest import Run
 from tests.cli.fake_client import FakeClient
 from tests.sessions import ID, entry, row
+from tests.waiting import BOUND_S
 
 
-def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run) -> None:
+def test_the_childs_streams_go_to_ours_and_progress_to_stderr(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever waits longer is told what for.
+    monkeypatch.setattr("gsd_tasks.cli.watch._LOOK_S", BOUND_S)
     client = FakeClient(rows=[row(1, "out"), row(2, "err", stream=Stream.STDERR), row(3, "no newline", eol=False)])
     ran = run("run", "--", "make", client=client)
     assert (ran.code, ran.out) == (0, "out\nno newline")

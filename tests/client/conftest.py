@@ -42,6 +42,12 @@ class World:
         return self.clients["database"]
 
 
+def now_at(world: World) -> str:
+    """A cursor that stands here: that of an event of a session which nobody asks for."""
+    session = world.client.enqueue(command=["true"], working_dir="/", thread="marks")
+    return next(event.cursor for event in world.client.listen(after="0.0.0") if event.session_id == session.id)
+
+
 @pytest.fixture(scope="module")
 def world(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with own_database(servers) as database_url:

@@ -23,7 +23,7 @@ from gsd_tasks.domain.verification import Damage
 from gsd_tasks.store import outputs
 from gsd_tasks.store.leases import Progress
 from gsd_tasks.wire.plain import plain
-from tests.client.conftest import World
+from tests.client.conftest import World, now_at
 from tests.client.test_contract import same_error
 from tests.conversations import spoil
 from tests.http.attempts import Attempt
@@ -295,16 +295,6 @@ def test_workers(world: World, client: Client, writing: tuple[Session, Attempt])
     assert id_ in [worker.id for worker in found]
 
 
-def _now(world: World) -> str:
-    """A cursor that stands here: that of an event of a session which nobody asks for."""
-    stop = threading.Event()
-    session = world.client.enqueue(command=["true"], working_dir="/", thread="marks")
-    for event in world.client.listen(after="0.0.0", stop=stop):
-        if event.session_id == session.id:
-            return event.cursor
-    raise AssertionError
-
-
 def _until(events: Iterator[Event], session: Session, name: str) -> list[Event]:
     """Those of this session, up to this one."""
     heard = []
@@ -319,7 +309,7 @@ def _until(events: Iterator[Event], session: Session, name: str) -> list[Event]:
 def test_listen_gives_what_happened_from_a_cursor_on(
     world: World, client: Client, queued: Callable[..., Session]
 ) -> None:
-    cursor = _now(world)
+    cursor = now_at(world)
     session = queued()
     world.client.cancel(session.id)
     heard = _until(client.listen(after=cursor), session, "session:cancelled")
@@ -332,7 +322,7 @@ def test_listen_gives_what_happened_from_a_cursor_on(
 
 def test_listen_begins_now_unless_told_otherwise(world: World, client: Client, queued: Callable[..., Session]) -> None:
     before = queued()
-    _now(world)  # it is settled
+    now_at(world)  # it is settled
     stop = threading.Event()
     made: list[Session] = []
 

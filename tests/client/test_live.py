@@ -23,7 +23,7 @@ from gsd_tasks.domain.session import OutputRow, Session
 from gsd_tasks.domain.state import Status
 from tests.chaos.proxy import Loop, Wire
 from tests.client.adapter import OVER_HTTP
-from tests.client.conftest import World
+from tests.client.conftest import World, now_at
 from tests.client.running_api import RunningApi
 from tests.client.scripted_api import Request, ScriptedApi
 from tests.http.attempts import Attempt
@@ -89,12 +89,17 @@ def test_cut_again_and_again_nothing_is_missing_and_nothing_comes_twice(
 
         def listen() -> None:
             for event in client.listen(after="0.0.0"):
+                listens.set()
                 if event.session_id == session.id:
                     told.extend(event.rows)
                     if event.name == "session:completed":
                         return
 
-        threads = [in_background(lambda: write(attempt)), in_background(listen)]
+        listens = threading.Event()
+        threads = [in_background(listen)]
+        # An API that has never answered is not waited for.
+        assert listens.wait(BOUND_S)
+        threads.append(in_background(lambda: write(attempt)))
         followed = []
         for row in client.follow(session.id):
             followed.append((row.seq, row.as_text()))
@@ -219,7 +224,8 @@ def test_one_asynchronous_client_follows_many_sessions_and_leaves_nothing_open(
                 await asyncio.to_thread(attempt.write, b"one", f"of {number}".encode())
             while len(begun) < FOLLOWED:  # noqa: ASYNC110  (the test's bound ends it)
                 await asyncio.sleep(0.02)
-            listening = asyncio.create_task(first(client.listen()))
+            now = await asyncio.to_thread(now_at, world)
+            listening = asyncio.create_task(first(client.listen(after=now)))
             for attempt in attempts.values():
                 await asyncio.to_thread(attempt.complete)
             assert await listening == "session:completed"

@@ -18,6 +18,9 @@ from gsd_tasks.process.spool.exits import EndedBy
 from tests.go import Go
 from tests.process.bench import FAR_S, Bench, Running, eventually
 
+#: For a child to hear each signal before the next one comes.
+GRACE_S = 2
+
 IGNORES_TERM = """
 import os, signal, sys, time
 for name in sys.argv[1].split(","): signal.signal(getattr(signal, name), lambda n, _: os.write(1, b"%d\\n" % n))
@@ -81,7 +84,7 @@ def test_output_that_just_fits_is_no_offence(bench: Bench) -> None:
 
 
 def test_a_child_that_ignores_term_is_killed_after_its_grace(bench: Bench) -> None:
-    running = bench.start_python(IGNORES_TERM, "SIGTERM", grace_s=0.3)
+    running = bench.start_python(IGNORES_TERM, "SIGTERM", grace_s=GRACE_S)
     running.wait_for_output(b"ready")
     began = time.monotonic()
 
@@ -91,12 +94,12 @@ def test_a_child_that_ignores_term_is_killed_after_its_grace(bench: Bench) -> No
 
     assert finished.stdout == b"ready\n15\n"
     assert (finished.record.exit_signal, finished.record.ended_by) == (signal.SIGKILL, EndedBy.STOPPED)
-    assert time.monotonic() - began >= 0.3
+    assert time.monotonic() - began >= GRACE_S
 
 
 def test_a_child_that_is_to_be_interrupted_first_gets_all_three(bench: Bench) -> None:
     """SIGINT, SIGTERM, SIGKILL, a grace apart."""
-    running = bench.start_python(IGNORES_TERM, "SIGINT,SIGTERM", grace_s=0.2, interrupt_first=True)
+    running = bench.start_python(IGNORES_TERM, "SIGINT,SIGTERM", grace_s=GRACE_S, interrupt_first=True)
     running.wait_for_output(b"ready")
 
     running.link.end("stopped")
@@ -142,7 +145,7 @@ def test_an_interrupt_is_only_that(bench: Bench) -> None:
 
 def test_terminating_the_shim_ends_the_child(bench: Bench) -> None:
     """As a person or a host that shuts down would."""
-    running = bench.start("sleep", "60")
+    running = bench.start("sleep", "60", grace_s=FAR_S)
 
     os.kill(running.launched.shim_pid, signal.SIGTERM)
     record = running.finish().record

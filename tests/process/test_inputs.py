@@ -195,7 +195,7 @@ def test_a_frozen_child_gets_its_inputs_when_it_goes_on(bench: Bench) -> None:
 
 def test_an_end_is_in_steps_with_stdin_open(bench: Bench) -> None:
     """It is not closed meanwhile: an interrupted child would take that for a second sign."""
-    running = bench.start_python(TELLS, inputs=0, interrupt_first=True)
+    running = bench.start_python(TELLS, inputs=0, interrupt_first=True, grace_s=2)
     running.wait_for_output(b"ready")
 
     running.link.end("stopped")

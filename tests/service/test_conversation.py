@@ -14,7 +14,7 @@ from gsd_tasks.domain.policy import Verdict
 from gsd_tasks.domain.session import ClaudeOptions, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process.contain import kill_shim
-from gsd_tasks.service import control, talk
+from gsd_tasks.service import control, dialogue, talk
 from gsd_tasks.service import settle as settling
 from gsd_tasks.service.claiming import claim
 from gsd_tasks.service.conversation import begin
@@ -224,6 +224,7 @@ def test_a_turn_that_begins_with_what_was_sent_can_be_interrupted_too(
     talks: Talks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two turns the CLI has given a result and nobody has said anything more: it is not done all the same."""
+    monkeypatch.setattr(dialogue, "NEXT_TURN_S", 5)
     answering = Reply.of(Text("Not so fast."), delay_s=0.3)
     with offline(monkeypatch, [answering, SLOW]) as model, talks.worker() as node:
         session_id = talks.enqueue("First", claude=BASH)

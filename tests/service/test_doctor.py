@@ -237,7 +237,8 @@ def test_a_database_that_is_there_tells_its_schema_and_its_clock(database_url: s
     server, clock = server_checks.postgres(database_url)
 
     assert says(server, State.OK, "schema 0")
-    assert says(clock, State.OK, "Postgres is 0.0")
+    assert clock.state is State.OK
+    assert re.fullmatch(r"Postgres is \d\.\d{3} s (ahead|behind)", clock.found), clock.found
 
 
 def test_a_database_without_the_schema_is_a_problem(servers: EmbeddedServers) -> None:
@@ -297,8 +298,8 @@ def test_a_wrong_clock_is_noted(database_url: str, monkeypatch: pytest.MonkeyPat
     _, clock = server_checks.postgres(database_url)
 
     assert says(clock, State.NOTE, "s ahead; no lease depends on it")
-    # Both clocks are looked at one after the other.
-    assert re.match(r"Postgres is (89\.9|90\.)", clock.found), clock.found
+    # Both clocks are looked at one after the other, and what that takes is not known.
+    assert re.match(r"Postgres is (8[5-9]|9[0-5])\.", clock.found), clock.found
 
 
 def test_a_server_that_is_too_old_is_a_problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,12 +63,14 @@ def test_a_lease_that_nobody_recovers_is_stale(
     assert look()[0].state is State.OK
     expire(database, ago_s=int(settings.lease_s) + 120)
     lease, _ = look()
-    assert (lease.state, lease.found[:34]) == (State.NOTE, "1 stale, the oldest for 150 s"[:34])
+    assert lease.state is State.NOTE
+    assert re.match(r"1 stale, the oldest for 1[5-9]\d s", lease.found), lease.found
     assert "`gsd-tasks maintenance`" in str(lease.detail)
 
 
 def test_a_spool_that_no_worker_reads_is_unread(look: Look, node: Node, held: SessionId, database: Database) -> None:
     """One of a lease that is renewed is read, and what is empty or was written just now is no reason to worry."""
+    node._janitor.stop()
     mine = write(node.spools.of(held, 1).folder)
     write(node.spools.of(SessionId(uuid4()), 1).folder, output=0)
     write(node.spools.of(SessionId(uuid4()), 1).folder, ago_s=5)

@@ -130,6 +130,8 @@ def test_without_credentials_a_claude_session_fails_in_words_that_help(
 def test_a_worker_says_whether_it_has_credentials_and_hears_of_new_ones(
     node: Node, database: Database, secrets_dir: Path
 ) -> None:
+    node._presence.stop()
+
     def have() -> bool | None:
         with database.connection() as connection:
             return nodes.have_credentials(connection, "sessions", silent_after_s=60)
@@ -148,6 +150,7 @@ def test_a_claude_session_that_no_worker_could_run_is_refused_before_it_is_writt
     node: Node, settings: Settings, secrets_dir: Path
 ) -> None:
     """Where no worker is up for its queue, whichever comes decides; and it may bring its own."""
+    node._presence.stop()
     with Client(settings=settings) as client:
         with pytest.raises(NoCredentials) as refused:
             client.enqueue(prompt="Do it")

@@ -13,6 +13,7 @@ def test_what_is_left_of_attempts_that_are_over_is_removed_and_nothing_else(
     node: Node, database: Database, enqueue: Callable[..., SessionId]
 ) -> None:
     """A spool without a lock, a lock without a spool, and an empty folder: a worker may die between any two steps."""
+    node._janitor.stop()
     owned, spool, lock, empty = (SessionId(uuid4()) for _ in range(4))
     held = enqueue("true")
     with database.connection() as connection:

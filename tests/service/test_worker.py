@@ -67,3 +67,21 @@ def test_a_node_that_stops_waits_for_no_bell(
     finally:
         node.stop()
     until(lambda: not any(thread.name.startswith("gsd-listener") for thread in threading.enumerate()))
+
+
+def test_whoever_begins_to_listen_looks_for_what_rang_before(
+    settings: Settings, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session may have been claimed, and cancelled, meanwhile; and a connection to Redis may be cut at any time."""
+    hurried = threading.Event()
+    node = Node(settings, database_url=database_url, redis_url=redis_url, publish=unsaid, name="gsd@here", slots=1)
+    monkeypatch.setattr(node.keeper, "hurry", hurried.set)
+    node.start()
+    try:
+        assert hurried.wait(BOUND_S)
+        hurried.clear()
+        with redis.Redis.from_url(redis_url) as broker:
+            broker.client_kill_filter(_type="pubsub")
+        assert hurried.wait(BOUND_S)
+    finally:
+        node.stop()
