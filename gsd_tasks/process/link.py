@@ -65,9 +65,9 @@ class ShimLink:
     Every method raises ShimGone or ShimSilent. Safe for several threads.
     """
 
-    def __init__(self, folder: Path, *, patience_s: float = TIMEOUT_S) -> None:
+    def __init__(self, folder: Path, *, patience_s: float | None = None) -> None:
         self._folder = folder
-        self._patience_s = min(patience_s, TIMEOUT_S)
+        self._patience_s = TIMEOUT_S if patience_s is None else min(patience_s, TIMEOUT_S)
         self._protocol: int | None = None
 
     def set_deadline(self, boot_s: float) -> None:
@@ -229,10 +229,10 @@ class News:
         self._gone = not shim_is_alive(self._folder)
 
 
-def _connect(folder: Path, timeout_s: float = TIMEOUT_S) -> socket.socket:
+def _connect(folder: Path, timeout_s: float | None = None) -> socket.socket:
     """A connection to the shim of `folder`. Raises ShimGone, ShimSilent."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(timeout_s)
+    connection.settimeout(TIMEOUT_S if timeout_s is None else timeout_s)
     try:
         within = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

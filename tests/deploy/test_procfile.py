@@ -27,6 +27,10 @@ ROOT = Path(__file__).parents[2]
 PARTS = {"worker", "maintenance", "beat", "api", "flower"}
 
 
+#: It kills what has not ended after five seconds, of which a worker needs two where nothing else goes on.
+PATIENT_HONCHO = f"from honcho import command, manager; manager.KILL_WAIT = {BOUND_S}; command.main()"
+
+
 class Honcho:
     """`honcho start`, in a folder of its own."""
 
@@ -36,8 +40,8 @@ class Honcho:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "honcho",
+                    "-c",
+                    PATIENT_HONCHO,
                     "--procfile",
                     str(ROOT / "Procfile"),
                     "--app-root",

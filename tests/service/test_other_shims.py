@@ -14,6 +14,7 @@ import pytest
 from gsd_tasks.domain.session import Holder, Session, SessionId
 from gsd_tasks.domain.state import Reason, Status
 from gsd_tasks.process import contain
+from gsd_tasks.process import link as linking
 from gsd_tasks.process.contain import kill_shim, marked_processes, shim_is_alive, sweep_marker
 from gsd_tasks.process.foreign import why_foreign
 from gsd_tasks.process.launch import Launched, LaunchSpec, launch
@@ -42,6 +43,7 @@ def begin(
     node: Node, database: Database, enqueue: Enqueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Begin]:
     """A session that a worker of another version has begun, which is gone by now."""
+    monkeypatch.setattr(linking, "TIMEOUT_S", BOUND_S)
     begun: list[tuple[Spool, Launched]] = []
 
     def begin(kind: OtherShim, script: str) -> Spool:
